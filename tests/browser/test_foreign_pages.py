@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ from drillyard_flows.local_stack.services import services, variables
 from drillyard_flows.local_stack.stack import LocalStack
 from drillyard_flows.local_stack.starting import start, stop
 from tests.flows.conftest import Api, api  # noqa: F401  a fixture
+from tests.helpers.answering import answering
 from tests.helpers.mirrors import free_port
 from tests.helpers.patience import PATIENCE_S
 
@@ -41,27 +40,12 @@ LISTEN = """url => new Promise(done => {
 READ = """url => fetch(url, {credentials: 'include'}).then(a => a.text(), () => 'refused')"""
 
 
-class _Page(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("content-type", "text/html")
-        self.end_headers()
-        self.wfile.write(b"<body>a page</body>")
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def site():
     """Address of a page of another site; its name leads to this machine in the browser alone."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Page)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://{EVIL}:{server.server_address[1]}/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    page = {"content-type": "text/html"}
+    with answering(lambda request: (200, b"<body>a page</body>"), **page) as url:
+        yield f"{url.replace('127.0.0.1', EVIL)}/"
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ B200, 2026-07-07; F16s Spot in Microsoft's own example, 2020-08-01).
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.helpers.answering import Request, answering
 
 KEY = "a-key-for-tests"
 
@@ -144,34 +144,20 @@ class Interfaces:
 def serving(interfaces: Interfaces) -> Iterator[str]:
     """Serves both on a port of the system's choice; yields their address."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            interfaces.asked.append(self.path)
-            parts = urlsplit(self.path)
-            query = parse_qs(parts.query)
-            status, answer = 404, {"error": {"message": "not found"}}
-            if interfaces.busy:
-                interfaces.busy -= 1
-                status, answer = 503, {"error": {"message": "busy"}}
-            elif parts.path == "/v1/services/6F81-5844-456A/skus":
-                status, answer = interfaces.google(query, self.headers["X-Goog-Api-Key"] or "")
-            elif parts.path == "/api/retail/prices":
-                # Azure names itself with its port in the link.
-                status, answer = interfaces.azure(query, "https://prices.azure.com:443")
-            data = b"<html>" if interfaces.broken else json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def answer(request: Request) -> tuple[int, bytes]:
+        interfaces.asked.append(request.path)
+        parts = urlsplit(request.path)
+        query = parse_qs(parts.query)
+        status, found = 404, {"error": {"message": "not found"}}
+        if interfaces.busy:
+            interfaces.busy -= 1
+            status, found = 503, {"error": {"message": "busy"}}
+        elif parts.path == "/v1/services/6F81-5844-456A/skus":
+            status, found = interfaces.google(query, request.headers["X-Goog-Api-Key"] or "")
+        elif parts.path == "/api/retail/prices":
+            # Azure names itself with its port in the link.
+            status, found = interfaces.azure(query, "https://prices.azure.com:443")
+        return status, b"<html>" if interfaces.broken else json.dumps(found).encode()
 
-        def log_message(self, format: str, *args: object) -> None:
-            return None
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(answer) as url:
+        yield url

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from tests.helpers.answering import Request, answering
 
 
 class Webhook:
@@ -21,33 +21,25 @@ class Webhook:
         answers: Status of the next answers; 200 after the last.
     """
 
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}/done"
+    def __init__(self) -> None:
+        self.url = ""
         self.told: list[dict[str, Any]] = []
         self.told_at: list[float] = []
         self.answers: list[int] = []
+
+    def answer(self, request: Request) -> tuple[int, bytes]:
+        """Keeps what is told, unless another status is to be answered."""
+        status = self.answers.pop(0) if self.answers else 200
+        if status == 200:
+            self.told_at.append(time.time())
+            self.told.append(json.loads(request.body))
+        return status, b""
 
 
 @contextmanager
 def webhook() -> Iterator[Webhook]:
     """A receiver, while the context lasts."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            status = hook.answers.pop(0) if hook.answers else 200
-            if status == 200:
-                hook.told_at.append(time.time())
-                hook.told.append(json.loads(body))
-            self.send_response(status)
-            if status == 302:
-                self.send_header("Location", hook.url)
-            self.end_headers()
-
-        def log_message(self, format: str, *_: Any) -> None: ...
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        hook = Webhook(server.server_port)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    hook = Webhook()
+    with answering(hook.answer, Location="/done") as url:
+        hook.url = f"{url}/done"
         yield hook
-        server.shutdown()

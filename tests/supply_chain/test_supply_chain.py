@@ -7,13 +7,13 @@ import os
 import re
 import subprocess
 import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from importlib import metadata
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
+from tests.helpers.answering import Request, answering
 from tests.helpers.patience import PATIENCE_S
 from tests.helpers.process_rules import EXEMPT
 from tests.supply_chain import audit
@@ -24,22 +24,6 @@ tools = pytest.mark.skipif(
     not (TOOLS / "pip-audit").exists(), reason="`make audit` has not installed its tools here"
 )
 LOCKED = dict(line.split("==") for line in audit.LOCK.read_text().splitlines() if "==" in line)
-
-
-class _Service(BaseHTTPRequestHandler):
-    """Answers as OSV does: https://google.github.io/osv.dev/post-v1-query/."""
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        bad = asked["package"]["name"] in self.server.bad  # type: ignore[attr-defined]
-        body = json.dumps({"vulns": [VULNERABILITY]} if bad else {}).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 VULNERABILITY = {
@@ -55,16 +39,14 @@ VULNERABILITY = {
 }
 
 
-@pytest.fixture
-def service():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Service)
-    server.bad = set()  # type: ignore[attr-defined]
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def service(*bad: str) -> AbstractContextManager[str]:
+    """Answers as OSV does: https://google.github.io/osv.dev/post-v1-query/."""
+
+    def answer(request: Request) -> tuple[int, bytes]:
+        known = json.loads(request.body)["package"]["name"] in bad
+        return 200, json.dumps({"vulns": [VULNERABILITY]} if known else {}).encode()
+
+    return answering(answer, **{"content-type": "application/json"})
 
 
 @pytest.fixture
@@ -75,9 +57,8 @@ def lock(monkeypatch, tmp_path):
     monkeypatch.setattr(audit, "LOCK", file)
 
 
-def audited(capsys: pytest.CaptureFixture[str], tmp_path: Path, port: int) -> tuple[int, str]:
-    url = f"http://127.0.0.1:{port}/v1/query"
-    more = ["--cache-dir", str(tmp_path / "cache"), "-s", "osv", "--osv-url", url]
+def audited(capsys: pytest.CaptureFixture[str], tmp_path: Path, url: str) -> tuple[int, str]:
+    more = ["--cache-dir", str(tmp_path / "cache"), "-s", "osv", "--osv-url", f"{url}/v1/query"]
     code = audit.main([str(TOOLS / "pip-audit"), *more])
     return code, capsys.readouterr().out
 
@@ -85,12 +66,12 @@ def audited(capsys: pytest.CaptureFixture[str], tmp_path: Path, port: int) -> tu
 @tools
 @pytest.mark.heavy
 @pytest.mark.usefixtures("lock")
-def test_a_known_vulnerability_fails_the_build(service, capsys, tmp_path):
-    port = service.server_address[1]
-    code, said = audited(capsys, tmp_path, port)
+def test_a_known_vulnerability_fails_the_build(capsys, tmp_path):
+    with service() as url:
+        code, said = audited(capsys, tmp_path, url)
     assert code == 0 and "0 of 2 packages" in said
-    service.bad = {"ruamel-yaml"}  # type: ignore[attr-defined]
-    code, said = audited(capsys, tmp_path / "again", port)
+    with service("ruamel-yaml") as url:
+        code, said = audited(capsys, tmp_path / "again", url)
     assert code == 1, said
     assert f"{LOCKED['ruamel.yaml']}: CVE-2099-0001, fixed in 999.1" in said
     assert "1 of 2 packages" in said
@@ -99,10 +80,10 @@ def test_a_known_vulnerability_fails_the_build(service, capsys, tmp_path):
 @tools
 @pytest.mark.heavy
 @pytest.mark.usefixtures("lock")
-def test_a_service_that_is_away_is_said_and_fails_nothing(service, capsys, tmp_path):
-    port = service.server_address[1]
-    service.server_close()
-    code, said = audited(capsys, tmp_path, port)
+def test_a_service_that_is_away_is_said_and_fails_nothing(capsys, tmp_path):
+    with service() as url:
+        pass
+    code, said = audited(capsys, tmp_path, url)
     assert code == 0 and "NOT DONE, the service does not answer" in said
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import importlib.metadata
 import subprocess
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 
 from drillyard_backends.gcp.self_delete import ASKED_IN_VAIN, GIVE_UP_S
 from drillyard_backends.gcp.template import script
+from tests.helpers.answering import Request, answering
 from tests.helpers.processes import run_process
 
 pytestmark = pytest.mark.heavy
@@ -40,19 +39,12 @@ def metadata():
     """A metadata server: its address, and what it knows."""
     known: dict[str, str] = {}
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            value = known.get(self.path.removeprefix("/computeMetadata/v1/"))
-            self.send_response(404 if value is None else 200)
-            self.end_headers()
-            self.wfile.write((value or "").encode())
+    def answer(request: Request) -> tuple[int, bytes]:
+        value = known.get(request.path.removeprefix("/computeMetadata/v1/"))
+        return 404 if value is None else 200, (value or "").encode()
 
-        def log_message(self, format: str, *_: object) -> None: ...
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"127.0.0.1:{server.server_port}", known
-        server.shutdown()
+    with answering(answer) as url:
+        yield url.removeprefix("http://"), known
 
 
 def stand_in(folder: Path, name: str, body: str = "") -> None:

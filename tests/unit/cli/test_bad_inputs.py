@@ -8,14 +8,13 @@ import json
 import os
 import shutil
 import sys
-import threading
 import time
 from collections import namedtuple
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from drillyard.cli.main import main
+from tests.helpers.answering import answering
 from tests.helpers.bad_inputs import BASE, ROWS, STEPS
 
 
@@ -191,27 +190,9 @@ def test_full_disk(place, capsys, monkeypatch):
 @pytest.mark.heavy
 def test_old_tracking_server(place, capsys):
     """Row 64: a server below the security floor is refused."""
-
-    class Old(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"2.3.1")
-
-        def log_message(self, *args):
-            return None
-
-    server = HTTPServer(("127.0.0.1", 0), Old)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        url = f"http://127.0.0.1:{server.server_port}"
+    with answering(lambda request: (200, b"2.3.1")) as url:
         (place / "exp.yaml").write_text(BASE + f"tracking: {{mlflow: '{url}'}}\n")
         _, text, _ = refused(capsys, ["check", "exp.yaml"])
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
     assert "MLflow 2.3.1" in text
     assert "update it" in text
 

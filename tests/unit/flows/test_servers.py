@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import http.server
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from email.utils import formatdate
 from importlib.metadata import version
 
 import pytest
@@ -15,6 +12,7 @@ from drillyard.checks import servers
 from drillyard.errors import ConfigError, ControlPlaneError
 from drillyard.findings import Severity
 from drillyard_flows.prefect_api import guarded, let_in
+from tests.helpers.answering import Request, answering
 
 OURS = version("prefect")
 
@@ -23,25 +21,15 @@ OURS = version("prefect")
 def prefect(said: str, password: str = "", at: float | None = None) -> Iterator[str]:
     """The two addresses that are asked; everything else is not there."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            known = self.path in ("/api/health", "/api/admin/version")
-            given = self.headers.get("Authorization", "")
-            wanted = servers.basic(password)["Authorization"] if password else ""
-            closed = wanted and self.path != "/api/health" and given != wanted
-            self.send_response(401 if closed else 200 if known else 404)
-            self.end_headers()
-            self.wfile.write(said.encode())
+    def answer(request: Request) -> tuple[int, bytes]:
+        known = request.path in ("/api/health", "/api/admin/version")
+        given = request.headers.get("Authorization", "")
+        right = servers.basic(password)["Authorization"] if password else ""
+        closed = right and request.path != "/api/health" and given != right
+        return 401 if closed else 200 if known else 404, said.encode()
 
-        def date_time_string(self, timestamp: float | None = None) -> str:
-            return formatdate(at, usegmt=True)
-
-        def log_message(self, format: str, *args: object) -> None: ...
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/api"
-        server.shutdown()
+    with answering(answer, at) as url:
+        yield f"{url}/api"
 
 
 def said(url: str) -> list[tuple[Severity, str]]:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tarfile
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from drillyard.runs import code_archive as bundles
 from drillyard.runs import requirements as of_workers
 from drillyard.runs.code_archive import install, pack, upload
 from drillyard.runs.requirements import install_requirements
+from tests.helpers.answering import answering
 from tests.helpers.processes import run_process
 from tests.helpers.wheel_index import serve, wheel
 
@@ -380,30 +381,18 @@ def test_a_requirement_that_fails_is_named(tmp_path, index, requirement, words):
 @pytest.mark.heavy
 @pytest.mark.parametrize("answer", [503, None, 404])
 def test_an_index_that_is_away_is_not_the_users_error(tmp_path, index, monkeypatch, answer):
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(answer or 500)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
-        port = server.server_port
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with ExitStack() as serving:
+        url = serving.enter_context(answering(lambda request: (answer or 500, b"")))
         if answer is None:
-            server.shutdown()
-            server.server_close()  # nobody listens there
+            serving.close()  # nobody listens there
         monkeypatch.setenv("PIP_NO_INDEX", "0")
-        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{port}/simple")
+        monkeypatch.setenv("PIP_INDEX_URL", f"{url}/simple")
         monkeypatch.setenv("PIP_RETRIES", "0")
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         kind = UserError if answer == 404 else InfrastructureError
         words = "cannot be found" if answer == 404 else "the package index does not answer"
         with pytest.raises(kind, match=words):
             install_requirements(["dy_absent==1.0"], tmp_path / "w")
-        server.shutdown()
 
 
 @pytest.mark.parametrize(

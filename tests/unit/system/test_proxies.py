@@ -6,13 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from drillyard.system.proxies import without_loopback
 from drillyard.worker import __main__ as worker
+from tests.helpers.answering import Request, answering
 from tests.helpers.processes import run_process
 
 LOOPBACK = "127.0.0.1,localhost,::1"
@@ -64,38 +63,23 @@ for what in (prefect_client, mlflow_client, storage_client, blob_client, ours, b
 """
 
 
-class Heard(ThreadingHTTPServer):
-    """A server, or a proxy, that answers 404 and remembers what it was asked."""
+class Heard:
+    """What a server, or a proxy, was asked that answers 404."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
-        heard = self.asked
+        self.url, self.asked = "", list[str]()
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                heard.append(self.path)
-                self.send_response(404)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            do_CONNECT = do_POST = do_HEAD = do_GET
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+    def answer(self, request: Request) -> tuple[int, bytes]:
+        self.asked.append(request.path)
+        return 404, b""
 
 
 @pytest.fixture
 def servers():
     """(the proxy, the server on this machine)."""
     proxy, server = Heard(), Heard()
-    yield proxy, server
-    for one in (proxy, server):
-        one.shutdown()
-        one.server_close()
+    with answering(proxy.answer) as proxy.url, answering(server.answer) as server.url:
+        yield proxy, server
 
 
 def clients(how: str, proxy: Heard, server: Heard, home: str) -> None:

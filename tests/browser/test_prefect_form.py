@@ -10,6 +10,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from tests.flows.conftest import DRILLYARD, Api, Bench, api, bench  # noqa: F401
 from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.processes import run_process
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 PATIENCE_MS = 1000 * PATIENCE_S
@@ -27,14 +28,7 @@ def yard(api, bench):  # noqa: F811
         "DRILLYARD_STORE": str(bench.store),
         "PREFECT_HOME": str(bench.folder / "home"),
     }
-    subprocess.run(
-        [DRILLYARD, "deploy"],
-        check=True,
-        env=environ,
-        cwd=bench.folder,
-        timeout=PATIENCE_S,
-        capture_output=True,
-    )
+    run_process([DRILLYARD, "deploy"], check=True, env=environ, cwd=bench.folder)
     with open(bench.folder / "worker.log", "w") as log:
         worker = subprocess.Popen(
             [BIN / "prefect", "worker", "start", "--pool", "drillyard-local", "--type", "process"],

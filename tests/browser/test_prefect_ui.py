@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.flows.conftest import Api, Bench, api  # noqa: F401  a fixture
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 pytestmark = pytest.mark.browser
 NAME = "seen"
@@ -39,7 +37,7 @@ def seen(api, tmp_path_factory):  # noqa: F811
     done = bench.run("run", bench.write(NAME, baselines=["random"]))
     assert done.returncode == 0, done.stderr
     # A link that a browser can follow needs a server that has an address.
-    subprocess.run(
+    run_process(
         [
             sys.executable,
             "-c",
@@ -47,8 +45,7 @@ def seen(api, tmp_path_factory):  # noqa: F811
             "_link('mlflow', 'seen', 'http://127.0.0.1:5000/', 'Tracking of seen', '')",
         ],
         check=True,
-        timeout=PATIENCE_S,
-        env={**os.environ, "PREFECT_API_URL": api.url},
+        more={"PREFECT_API_URL": api.url},
     )
     base = api.url.removesuffix("/api")
     run = api.flow_run(NAME)

@@ -13,6 +13,7 @@ from drillyard.workloads.rl import RlWorkload
 from tests.contract.test_hosted_copies import case, result, trained  # noqa: F401
 from tests.helpers import resume_runner
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 DRILLYARD = [sys.executable, "-m", "drillyard.cli.start"]
 DRIFT = "tests.helpers.resume_worlds:Drift"
@@ -26,11 +27,7 @@ def free_port():
 @pytest.fixture
 def invited(tmp_path, monkeypatch):
     address = f"127.0.0.1:{free_port()}"
-    subprocess.run(
-        [*DRILLYARD, "simulator-host", "--invite", address, "--out", tmp_path],
-        check=True,
-        capture_output=True,
-    )
+    run_process([*DRILLYARD, "simulator-host", "--invite", address, "--out", tmp_path], check=True)
     monkeypatch.setenv("DRILLYARD_HOSTS", str(tmp_path / "hosts-learner.json"))
     return tmp_path / "hosts-invitation.json"
 

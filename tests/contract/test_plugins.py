@@ -15,7 +15,7 @@ import pytest
 from drillyard.authoring.scaffold import write
 from drillyard.errors import ConfigError, UserError
 from tests.helpers import rules
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 BIN = Path(sys.executable).parent
 
@@ -138,28 +138,16 @@ def installed(package: Path, target: Path) -> dict[str, str]:
 
 
 def drillyard(env, *words, folder=None, code=0):
-    done = subprocess.run(
-        [str(BIN / "drillyard"), *words],
-        env=env,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    done = run_process([str(BIN / "drillyard"), *words], env=env, cwd=folder)
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
 
 def suite(package: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return run_process(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests"],
         cwd=package,
         env=env,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
     )
 
 
@@ -200,15 +188,7 @@ def test_a_plugged_in_workload_runs_by_its_name(tmp_path):
         "found = drillyard.run('sums.yaml', store='store', report=False, flow=False)\n"
         "print(found.status)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    done = run_process([sys.executable, "-c", program], cwd=tmp_path, env=env)
     assert done.stdout.strip() == "SUCCEEDED", done.stdout + done.stderr
     (metrics,) = (tmp_path / "store/sums/runs/t0001-s4/attempts").rglob("metrics.json")
     expected = 3 * sum((4 + step) / 10 for step in range(20))

@@ -251,12 +251,7 @@ def test_each_host_that_cannot_reach_the_store_is_told_a_way_that_works_for_all(
 
 def test_the_line_to_try_on_a_host_says_that_it_works_there():
     """``_unanswered`` names this command."""
-    done = subprocess.run(
-        [sys.executable, "-m", "drillyard_backends.ssh.remote"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
+    done = run_process([sys.executable, "-m", "drillyard_backends.ssh.remote"], input="")
     assert (done.returncode, done.stderr) == (0, "") and "can answer on" in done.stdout
 
 

@@ -21,6 +21,7 @@ from drillyard.errors import ConfigError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.spec.load import load
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 FOLDERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
@@ -70,10 +71,8 @@ def postgres():
     )
     try:
         deadline = time.monotonic() + PATIENCE_S
-        while subprocess.run(
-            [FOLDERS[-1] / "pg_isready", "-h", "127.0.0.1", "-p", str(port)],
-            capture_output=True,
-            check=False,
+        while run_process(
+            [FOLDERS[-1] / "pg_isready", "-h", "127.0.0.1", "-p", str(port)]
         ).returncode:
             assert server.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)

@@ -1,7 +1,6 @@
 """The emulator's traffic against Google's own documents: neither side may invent anything."""
 
 import json
-import subprocess
 import sys
 
 import pytest
@@ -11,7 +10,8 @@ pytest.importorskip("googleapiclient")
 from drillyard_emulators.http.handle import GcpEmulator
 from tests.helpers.compute_client import REGION, ZONE, Compute
 from tests.helpers.discovery import discovery, traffic_problems
-from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.patience import until
+from tests.helpers.processes import run_process
 
 
 @pytest.fixture(scope="module")
@@ -73,12 +73,7 @@ def toured(tmp_path_factory):
         name = template.rpartition("/")[2]
         compute.wait(compute.instance_templates.delete_unary(**project, instance_template=name))
         list(compute.zone_operations.list(**here))
-        subprocess.run(
-            [sys.executable, "-c", STORAGE_TOUR],
-            env=cloud.environ(),
-            check=True,
-            timeout=PATIENCE_S,
-        )
+        run_process([sys.executable, "-c", STORAGE_TOUR], env=cloud.environ(), check=True)
         yield cloud
 
 

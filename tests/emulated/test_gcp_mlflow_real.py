@@ -1,7 +1,6 @@
 """`drillyard mlflow gcp` with a real MLflow server on a real PostgreSQL."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 from tests.emulated.test_gcp_mlflow import ME, URL
 from tests.helpers.mlflow_machines import BIN
 from tests.helpers.mlflow_world import World
-from tests.helpers.patience import PATIENCE_S
 from tests.helpers.processes import run_process
 
 CLIENT = """
@@ -45,7 +43,7 @@ def test_a_real_server_on_a_real_database_through_the_command_line(tmp_path, mon
         monkeypatch.setenv(name, value)
 
     def drillyard(*words, code=0):
-        done = subprocess.run(
+        done = run_process(
             [
                 str(Path(sys.executable).parent / "drillyard"),
                 "mlflow",
@@ -56,10 +54,7 @@ def test_a_real_server_on_a_real_database_through_the_command_line(tmp_path, mon
                 "--region",
                 "europe-west1",
             ],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            stdin=subprocess.DEVNULL,
+            input="",
         )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -19,8 +17,8 @@ from drillyard.findings import Severity
 from drillyard_flows import server as embedded
 from tests.flows.conftest import DRILLYARD, Api
 from tests.helpers import rules
-from tests.helpers.patience import PATIENCE_S
 from tests.helpers.prefect_homes import copied
+from tests.helpers.processes import run_process
 
 ROOT = Path(__file__).parents[2]
 MINE = "schema: 1\nname: own\nworkload: mock\nseeds: [1]\n"
@@ -37,14 +35,10 @@ class Deployer:
 
     def raw(self, *words: str, code: int = 0) -> Any:
         """What a command prints as JSON; None where it refuses."""
-        done = subprocess.run(
+        done = run_process(
             [DRILLYARD, *words, "--json"],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
             cwd=self._folder,
-            check=False,
-            env={**os.environ, "PREFECT_API_URL": self._api.url, "HOOK": "http://127.0.0.1:9/x"},
+            more={"PREFECT_API_URL": self._api.url, "HOOK": "http://127.0.0.1:9/x"},
         )
         assert done.returncode == code, done.stdout + done.stderr
         return None if code else json.loads(done.stdout)
@@ -178,12 +172,10 @@ def test_a_schedule_that_cannot_work_is_refused_before_a_server_is_asked(
 
 
 def test_the_wheel_brings_the_files(tmp_path):
-    subprocess.run(
+    run_process(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
         cwd=ROOT,
         check=True,
-        timeout=PATIENCE_S,
-        capture_output=True,
     )
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -192,14 +184,11 @@ def test_the_wheel_brings_the_files(tmp_path):
         "from drillyard_flows.deploying import files; found = files.own_folder();"
         "print(found, *(p.name for p in sorted(found.rglob('*.yaml'))))"
     )
-    done = subprocess.run(
+    done = run_process(
         [sys.executable, "-c", program],
         cwd=tmp_path,
         check=True,
-        timeout=PATIENCE_S,
-        text=True,
-        capture_output=True,
-        env={**os.environ, "PYTHONPATH": rules.path(tmp_path / "site")},
+        more={"PYTHONPATH": rules.path(tmp_path / "site")},
     )
     assert done.stdout.startswith(str(tmp_path / "site/drillyard_flows/deploying/files"))
     for name in ("prefect.yaml", "work-pools.yaml", "run-failed.yaml", "dead-run.yaml"):
@@ -223,13 +212,11 @@ def test_prefects_own_command_takes_the_same_file(offline_api):
     api = offline_api
 
     def prefect(*words: str) -> None:
-        subprocess.run(
+        run_process(
             [str(Path(sys.executable).parent / "prefect"), "--no-prompt", *words],
             cwd=ROOT,
             check=True,
-            timeout=PATIENCE_S,
-            capture_output=True,
-            env={**os.environ, "PREFECT_API_URL": api.url},
+            more={"PREFECT_API_URL": api.url},
         )
 
     prefect("work-pool", "create", "drillyard-local", "--type", "process", "--overwrite")

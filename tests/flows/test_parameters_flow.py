@@ -1,11 +1,9 @@
 """Parameters, tunables and names of runs through the whole flow: command line to results."""
 
 import json
-import os
-import subprocess
 import sys
 
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 FILE = """\
 name: named
@@ -69,14 +67,10 @@ def test_each_run_has_its_own_values_and_name(api, bench):
     assert changed.returncode == 2
     assert "parameters.tunable_values.width: 42 -> 43" in changed.stderr
     # What the form of Prefect's UI shows is enough to start the same again: nothing is left to do.
-    again = subprocess.run(
+    again = run_process(
         [sys.executable, "-c", AGAIN, json.dumps(flow["parameters"])],
         cwd=bench.folder,
-        env={**os.environ, "PREFECT_API_URL": api.url},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
+        more={"PREFECT_API_URL": api.url},
     )
     assert again.returncode == 0, again.stderr
     assert set(json.loads(again.stdout)["runs"]) == {"t0001-s0", "t0001-s7"}

@@ -24,8 +24,9 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from tests.helpers.mlflow_machines import BIN as POSTGRESQL
-from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.patience import until
 from tests.helpers.process_rules import EXEMPT
+from tests.helpers.processes import run_process
 
 SERVERS = Path(__file__).parents[2] / "deployments" / "servers"
 BIN = Path(sys.executable).parent
@@ -116,7 +117,7 @@ class Composed:
         plain = ["unshare", "--user", "--map-user=1", "--map-group=1"]
         secret = self.folder / "password"
         secret.write_text(given["POSTGRES_PASSWORD"])
-        done = subprocess.run(
+        done = run_process(
             [
                 *plain,
                 f"{programs}/initdb",
@@ -128,10 +129,7 @@ class Composed:
                 "scram-sha-256",
                 "--pwfile",
                 str(secret),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
+            ]
         )
         assert done.returncode == 0, done.stderr
         self.start(
@@ -148,7 +146,7 @@ class Composed:
         psql = ["psql", "-U", user, "-v", "ON_ERROR_STOP=1", "-q"]
         until(lambda: _good(["pg_isready"], environ), what="the database")
         subprocess.run(["createdb", "-U", user, given["POSTGRES_DB"]], env=environ, check=True)
-        subprocess.run(
+        run_process(
             [*psql, "-d", given["POSTGRES_DB"], "-f", str(SERVERS / "databases.sql")],
             env=environ,
             check=True,
@@ -160,12 +158,10 @@ class Composed:
         """Caddy with the very file, but that it must not change whom this machine trusts."""
         given = self.environ("proxy")
         environ = {**given, "XDG_DATA_HOME": str(self.folder)}
-        adapted = subprocess.run(
+        adapted = run_process(
             ["caddy", "adapt", "--config", str(self.folder / "proxy" / "Caddyfile")],
             env=environ,
             check=True,
-            capture_output=True,
-            text=True,
         ).stdout
         config = json.loads(adapted)
         config["apps"]["pki"] = {"certificate_authorities": {"local": {"install_trust": False}}}
@@ -181,7 +177,7 @@ class Composed:
 
 
 def _good(command: list[str], environ: dict[str, str]) -> bool:
-    return subprocess.run(command, env=environ, capture_output=True, check=False).returncode == 0
+    return run_process(command, env=environ).returncode == 0
 
 
 def _status(url: str, login: tuple[str, str] | None = None) -> int:
@@ -241,15 +237,7 @@ def _used(composed: Composed) -> dict[str, Any]:
             "--watch",
         ],
     }.items():
-        done = subprocess.run(
-            [str(word) for word in words],
-            env=environ,
-            cwd=work,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        done = run_process([str(word) for word in words], env=environ, cwd=work)
         said[name] = {"code": done.returncode, "text": done.stdout + done.stderr}
     find = f"https://{MLFLOW_SITE}/api/2.0/mlflow/experiments/get-by-name?experiment_name=composed"
     login = ("drillyard", GIVEN["MLFLOW_PASSWORD"])

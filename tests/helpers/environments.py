@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 
 def without_drillyard(prefix: Path) -> Path:
@@ -19,11 +18,7 @@ def without_drillyard(prefix: Path) -> Path:
     Returns:
         Its interpreter.
     """
-    subprocess.run(
-        [sys.executable, "-m", "venv", "--without-pip", str(prefix)],
-        check=True,
-        timeout=PATIENCE_S,
-    )
+    run_process([sys.executable, "-m", "venv", "--without-pip", str(prefix)], check=True)
     names = {"base": str(prefix), "platbase": str(prefix)}
     link_others(Path(sysconfig.get_path("purelib", vars=names)))
     return prefix / "bin" / "python"

@@ -16,6 +16,7 @@ import psutil
 
 from tests.helpers import rules
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 CONFIG = """
@@ -73,9 +74,7 @@ class Sshd:
     def _keygen(self, path: Path) -> None:
         for old in (path, path.with_suffix(".pub")):
             old.unlink(missing_ok=True)
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True
-        )
+        run_process(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
 
     def new_host_key(self) -> None:
         self._keygen(self.folder / "host_key")

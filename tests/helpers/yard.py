@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,7 +21,8 @@ from drillyard_emulators.http.wire import Request, Response
 from drillyard_flows.deploying.alerts import SLACK
 from drillyard_flows.local_stack.stack import LocalStack
 from tests.flows.conftest import DRILLYARD, Api, Bench, lease_processes
-from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.patience import until
+from tests.helpers.processes import run_process
 from tests.helpers.smtp import Mailbox, mail_server
 from tests.helpers.webhook import Webhook, webhook
 
@@ -71,15 +70,7 @@ class Yard:
         return self._run(str(BIN / "prefect"), *words)
 
     def _run(self, *words: str | Path, code: int = 0) -> str:
-        done = subprocess.run(
-            list(map(str, words)),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE_S,
-            cwd=self.bench.folder,
-            env={**os.environ, **self.environ},
-        )
+        done = run_process(list(map(str, words)), cwd=self.bench.folder, more=self.environ)
         assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
@@ -189,9 +180,7 @@ def free_ports(count: int) -> list[int]:
 
 def exports(path: Path) -> dict[str, str]:
     """What a shell has after ``source env.sh``."""
-    shown = subprocess.run(
-        ["sh", "-c", f". '{path}'; env -0"], env={}, capture_output=True, text=True, check=True
-    ).stdout
+    shown = run_process(["sh", "-c", f". '{path}'; env -0"], env={}, check=True).stdout
     found = dict(line.partition("=")[::2] for line in shown.split("\0") if line)
     return {name: value for name, value in found.items() if name not in ("PWD", "SHLVL", "_")}
 
@@ -208,27 +197,14 @@ def up(bench: Bench, folder: Path, *words: str, **environ: str) -> dict[str, str
             for word in (f"--{name}-port", str(port))
         ]
     command = bench.command("up", "--folder", folder, *ports, *words)
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=bench.folder,
-        env={**os.environ, **environ},
-    )
+    done = run_process(command, cwd=bench.folder, more=environ)
     assert done.returncode == 0, done.stdout + done.stderr
     return exports(folder / "env.sh")
 
 
 def down(bench: Bench, folder: Path) -> str:
     """``drillyard down``."""
-    done = subprocess.run(
-        [DRILLYARD, "down", "--folder", str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    done = run_process([DRILLYARD, "down", "--folder", str(folder)])
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 from tests.conftest import ROOT
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 SCRIPT = ROOT / "deployments" / "gcp" / "image" / "make-image.sh"
 _PLACE = """set -eu
@@ -44,10 +43,6 @@ def make_image(folder: Path, debian: Path, wheels: Path) -> Path:
     body = 'sudo() { env "$@"; }\n' + body
     root = folder / "image"
     files = [str(root), str(wheels), body, str(debian), str(ROOT / "requirements.lock")]
-    subprocess.run(
-        ["unshare", "--mount", "bash", "-c", _PLACE, "bash", *files],
-        check=True,
-        timeout=PATIENCE_S,
-    )
+    run_process(["unshare", "--mount", "bash", "-c", _PLACE, "bash", *files], check=True)
     shutil.rmtree(root / "wheels")
     return root

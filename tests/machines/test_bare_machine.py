@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import uuid
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from drillyard_emulators.http.machines import EMULATOR_MARK
 from drillyard_emulators.http.wire import Listener, Response, converse
 from tests.helpers.compute_client import ZONE, Compute
 from tests.helpers.patience import until
+from tests.helpers.processes import run_process
 
 pytestmark = pytest.mark.heavy
 HOST = "storage.googleapis.com"
@@ -176,10 +176,10 @@ def test_a_killed_emulator_leaves_no_machine(tmp_path, debian):
         until(lambda: "here" in cloud.serial("one"), what="the machine")
         folder = str(tmp_path / "machines")
         lives = ["pgrep", "-f", "sleep 601"]
-        assert subprocess.run(lives, check=False, capture_output=True).returncode == 0
+        assert run_process(lives).returncode == 0
         os.kill(cloud.pid, signal.SIGKILL)
         until(
-            lambda: subprocess.run(lives, check=False, capture_output=True).returncode == 1,
+            lambda: run_process(lives).returncode == 1,
             what="the end of its processes",
         )
         until(lambda: not _loops(folder), what="the end of its disk")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,8 @@ import pytest
 
 from tests.flows.test_other_flows import PROGRAM as REAPER
 from tests.helpers import rules
-from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.patience import until
+from tests.helpers.processes import run_process
 from tests.helpers.smtp import text
 from tests.helpers.yard import Yard
 from tests.operations.test_deaths import kill, member
@@ -119,14 +118,11 @@ def test_a_run_that_is_late(team):
 
 
 def test_a_machine_that_could_not_be_deleted(team):
-    subprocess.run(
+    run_process(
         [sys.executable, "-c", REAPER],
         check=True,
         cwd=ROOT,
-        timeout=PATIENCE_S,
-        capture_output=True,
-        env={
-            **os.environ,
+        more={
             **team.environ,
             "PYTHONPATH": rules.path(ROOT),
             "DRILLYARD_HOME": str(team.bench.folder / "reaper"),

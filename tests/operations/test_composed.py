@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from tests.helpers.mlflow_machines import BIN as POSTGRESQL
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 ROOT = Path(__file__).parents[2]
 APART = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -26,7 +26,7 @@ def unshared() -> list[str]:
     if POSTGRESQL is None:
         pytest.skip("no PostgreSQL (Debian: apt-get install postgresql)")
     words = ["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"]), *APART]
-    if subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
+    if run_process([*words, "true"]).returncode:
         pytest.skip("this machine lets nobody have a network of their own")
     return words
 
@@ -35,13 +35,10 @@ def unshared() -> list[str]:
 @pytest.mark.timeout(1800)
 def test_a_team_deploys_and_runs_through_the_proxy(tmp_path):
     folder = tmp_path / "composed"
-    done = subprocess.run(
+    done = run_process(
         [*unshared(), sys.executable, "-m", "tests.helpers.composed", str(folder)],
         cwd=ROOT,
-        capture_output=True,
-        text=True,
         timeout=2 * PATIENCE_S,
-        check=False,
     )
     logs = {p.name: p.read_text()[-2000:] for p in folder.glob("*.log")}
     assert done.returncode == 0, (done.stderr, logs)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 from contextlib import AbstractContextManager
 from importlib import metadata
@@ -14,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.answering import Request, answering
-from tests.helpers.patience import PATIENCE_S
 from tests.helpers.process_rules import EXEMPT
+from tests.helpers.processes import run_process
 from tests.supply_chain import audit
 
 ROOT = Path(__file__).parents[2]
@@ -113,15 +111,10 @@ def test_the_bill_of_materials_lists_what_is_installed(tmp_path):
     """CycloneDX with versions, licences and addresses of packages; the tool validates it."""
     out = tmp_path / "sbom.json"
     make = ["make", "-s", "sbom", f"SBOM={out}", f"VENV={sys.prefix}"]
-    made = subprocess.run(
-        # Nothing is installed here, however old it is.
+    made = run_process(
         [*make, *(f"-o{sys.prefix}/{one}" for one in (".dev", ".tools"))],
         cwd=ROOT,
-        env={**os.environ, EXEMPT: "the tool lists packages in a process of its own"},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
+        more={EXEMPT: "the tool lists packages in a process of its own"},
     )
     assert made.returncode == 0, made.stdout + made.stderr
     document = json.loads(out.read_text())

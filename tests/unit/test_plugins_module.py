@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from drillyard import plugins
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 ROOT = Path(__file__).parents[2]
 PUBLIC = (
@@ -118,11 +117,5 @@ def test_it_loads_nothing_heavy():
         "import sys, drillyard.plugins\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    done = run_process([sys.executable, "-c", code])
     assert done.stdout.strip() == "[]", done.stdout + done.stderr

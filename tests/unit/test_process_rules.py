@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import process_rules
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 ROOT = Path(__file__).parents[2]
 CONFTEST = """
@@ -101,18 +100,13 @@ def test_each_way_to_break_a_rule_is_noticed(processes, tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.chained = 1")
     # pyproject.toml's own filters, and none of the rules that this session has.
     command = [sys.executable, "-m", "pytest", "-q", "-c", str(ROOT / "pyproject.toml")]
-    done = subprocess.run(
+    done = run_process(
         [*command, f"--rootdir={tmp_path}", *processes, "test_some.py"],
         cwd=tmp_path,
-        env={
-            **os.environ,
+        more={
             "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]),
             process_rules.EXEMPT: "it brings its own",
         },
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
     )
     assert done.returncode == 1, done.stdout + done.stderr
     summary = done.stdout.partition("short test summary")[2]

@@ -19,7 +19,6 @@ from drillyard.mailbox import open_store
 from drillyard_backends import from_wheel, wheel
 from tests.helpers import rules
 from tests.helpers.environments import without_drillyard
-from tests.helpers.patience import PATIENCE_S
 from tests.helpers.processes import run_process
 
 ROOT = Path(__file__).parents[3]
@@ -30,12 +29,10 @@ MOCK = "schema: 1\nname: a\nworkload: mock\nseeds: [1]\nresources: {workers: 1}\
 
 def built(project: Path, folder: Path) -> zipfile.ZipFile:
     """The wheel of a project, as a release has it."""
-    subprocess.run(
+    run_process(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
         cwd=project,
         check=True,
-        timeout=PATIENCE_S,
-        capture_output=True,
     )
     (path,) = folder.glob("*.whl")
     return zipfile.ZipFile(path)
@@ -120,7 +117,7 @@ def worker(tmp_path_factory):
     python = without_drillyard(folder / "venv")
     file = folder / "drillyard-0.1.0-py3-none-any.whl"
     file.write_bytes(wheel.pack().data)
-    subprocess.run(
+    run_process(
         [
             str(python),
             "-m",
@@ -133,7 +130,6 @@ def worker(tmp_path_factory):
             str(file),
         ],
         check=True,
-        timeout=PATIENCE_S,
     )
     return python
 

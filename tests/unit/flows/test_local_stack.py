@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import stat
-import subprocess
 import sys
 
 import pytest
@@ -17,6 +16,7 @@ from drillyard_flows.local_stack.service import Service
 from drillyard_flows.local_stack.services import services, variables
 from drillyard_flows.local_stack.stack import LocalStack
 from drillyard_flows.local_stack.starting import start, stop
+from tests.helpers.processes import run_process
 
 PORTS = {"prefect": 4200, "mlflow": 5000}
 
@@ -43,11 +43,8 @@ def test_passwords_are_made_once_and_read_by_the_owner_alone(stack):
     for one in (path, stack.folder / "secrets.json"):
         assert stat.S_IMODE(one.stat().st_mode) == 0o600
     assert stat.S_IMODE(stack.folder.stat().st_mode) == 0o700
-    shown = subprocess.run(
-        ["sh", "-c", f". {path}; echo $PREFECT_API_AUTH_STRING"],
-        text=True,
-        capture_output=True,
-        check=True,
+    shown = run_process(
+        ["sh", "-c", f". {path}; echo $PREFECT_API_AUTH_STRING"], check=True
     ).stdout
     assert shown.strip() == f"drillyard:{first['prefect']}"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +25,7 @@ from drillyard.spec.learning import LearnerSpec, SimulatorSpec
 from drillyard.spec.semantics import problems_of
 from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 from tests.helpers.specs import small
 
 SMALL = {"batch_size": 8, "policy_kwargs": {"net_arch": [8]}}
@@ -277,12 +276,7 @@ assert "torch._dynamo" in sys.modules
 print(os.listdir(tempfile.gettempdir()), os.environ.get("TORCHINDUCTOR_CACHE_DIR"))
 """
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TORCHINDUCTOR")}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**environment, "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=True,
+    done = run_process(
+        [sys.executable, "-c", code], env={**environment, "TMPDIR": str(tmp_path)}, check=True
     )
     assert done.stdout.strip() == "[] None"

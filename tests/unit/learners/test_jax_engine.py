@@ -3,7 +3,6 @@
 import copy
 import io
 import itertools
-import subprocess
 import sys
 
 import numpy as np
@@ -25,6 +24,7 @@ from tests.unit.learners.test_sb3_arguments import OTHER_VALUES
 
 pytest.importorskip("jax", reason="extra `jax`: pip install 'drillyard[jax]'")
 from drillyard.learners.jax_engine import activations, programs
+from tests.helpers.processes import run_process
 from tests.helpers.specs import small
 
 pytestmark = pytest.mark.heavy
@@ -360,5 +360,5 @@ def test_what_a_worker_imports_before_it_forks_has_no_jax():
         f"for name in {RlWorkload().preload(spec)!r}: importlib.import_module(name)\n"
         "print('jax' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_process([sys.executable, "-c", code], check=True)
     assert done.stdout.split() == ["False"]

@@ -1,7 +1,6 @@
 """A rollout and its update in one compiled program are what they are step by step."""
 
 import os
-import subprocess
 import sys
 
 import numpy as np
@@ -12,6 +11,7 @@ from drillyard.learners.sb3_build import build, describe
 from drillyard.simulators import vec_state
 from drillyard.simulators.make_copies import make_vec
 from drillyard.spec.learning import SimulatorSpec
+from tests.helpers.processes import run_process
 
 pytest.importorskip("jax", reason="extra `jax`: pip install 'drillyard[jax]'")
 
@@ -100,7 +100,7 @@ def test_a_training_imports_jax_only_after_processes_were_forked():
         "print('jax' in sys.modules)\n"
         "venv.close()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_process([sys.executable, "-c", code], check=True)
     assert done.stdout.split() == ["False"]
 
 
@@ -121,10 +121,7 @@ def test_a_second_process_takes_the_programs_of_the_first(tmp_path):
     # The tests' own folder, which is for all of them, would be taken.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
     (none, one), (hits, other) = (
-        subprocess.run(
-            words, env=environ, capture_output=True, text=True, check=True
-        ).stdout.split()
-        for _ in range(2)
+        run_process(words, env=environ, check=True).stdout.split() for _ in range(2)
     )
     assert int(none) == 0 and int(hits) >= 1
     assert one == other

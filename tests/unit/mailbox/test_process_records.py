@@ -20,6 +20,7 @@ from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.system.operating_system import boot_id, pid_namespace
 from drillyard.testing.clock import FakeClock
+from tests.helpers.processes import run_process
 from tests.helpers.tiny_backend import ThreadBackend
 
 LEASE = "dy-0123456789"
@@ -196,7 +197,7 @@ sys.stdin.readline()
 def container_works():
     if shutil.which(CONTAINER[0]) is None:
         return False
-    return subprocess.run([*CONTAINER, "true"], capture_output=True).returncode == 0
+    return run_process([*CONTAINER, "true"]).returncode == 0
 
 
 @pytest.mark.heavy

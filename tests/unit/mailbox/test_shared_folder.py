@@ -16,6 +16,7 @@ from drillyard.findings import Severity
 from drillyard.mailbox.file import FileStore
 from drillyard.system import machine_identity
 from tests.helpers.no_hard_links import refusing_links
+from tests.helpers.processes import run_process
 
 DAY = 86_400.0
 HALF_WRITTEN = """
@@ -116,7 +117,7 @@ def test_where_nothing_can_be_written_the_time_is_this_machines(tmp_path):
 def without_links(error: int, program: str, *arguments: str) -> str:
     """Run a program for which the kernel refuses hard links, as exFAT and gcsfuse do."""
     command = [sys.executable, "-c", refusing_links(error) + program, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_process(command)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -23,7 +22,7 @@ from drillyard.policies.act import Policy
 from drillyard.policies.export import TOLERANCE, export
 from drillyard.spec.algorithms.argument_table import ARGUMENTS
 from drillyard.spec.algorithms.signatures import ACTION_SPACES
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 from tests.helpers.specs import small, submitted
 
 pytestmark = pytest.mark.heavy
@@ -129,14 +128,7 @@ def test_a_bundle_needs_numpy_and_onnxruntime_only(tmp_path):
         "print(named['Tc_adjust'], raw[0], len(other))\n"
     )
     command = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, '.')\n{code}"]
-    done = subprocess.run(
-        command,
-        cwd=tmp_path / "bundle",
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
+    done = run_process(command, cwd=tmp_path / "bundle", check=True)
     named, raw, different = done.stdout.split()
     normal = ((seen - statistics["obs_mean"]) / scale).clip(-10, 10).astype(np.float32)
     expected = policy.policy(normal, True)[0]
@@ -223,7 +215,5 @@ def test_the_loader_lets_onnxruntime_tell_nobody():
     """Its official builds for Linux send what they load to their maker unless told not to."""
     code = "import os, drillyard.policies.act; print(os.environ['ORT_DISABLE_TELEMETRY'])"
     environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
-    told = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
+    told = run_process([sys.executable, "-c", code], env=environment, check=True)
     assert told.stdout.strip() == "1"

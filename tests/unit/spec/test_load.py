@@ -9,7 +9,7 @@ import pytest
 
 from drillyard.errors import ConfigError
 from drillyard.spec.load import load, load_resolved
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 from tests.helpers.refusals import refusals
 
 EXPERIMENTS = Path(__file__).parents[3] / "experiments"
@@ -151,7 +151,6 @@ def test_errors_of_others_are_located(tmp_path):
 @pytest.mark.heavy
 def test_torch_is_not_imported(tmp_path):
     """A control plane has no torch: loading must not need it."""
-    import subprocess
 
     (tmp_path / "a.yaml").write_text(MINIMAL)
     code = (
@@ -160,13 +159,7 @@ def test_torch_is_not_imported(tmp_path):
         "heavy = {'torch', 'stable_baselines3', 'gymnasium', 'prefect', 'mlflow'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=PATIENCE_S,
-    )
+    done = run_process([sys.executable, "-c", code], check=True)
     assert done.stdout.strip() == "[]"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 
 import pytest
@@ -85,12 +84,11 @@ def servers():
 def clients(how: str, proxy: Heard, server: Heard, home: str) -> None:
     plain = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
     names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy")
-    subprocess.run(
+    run_process(
         [sys.executable, "-c", CLIENTS, how, server.url, home],
         env={**plain, **dict.fromkeys(names, proxy.url)},
         check=True,
         timeout=240,
-        capture_output=True,
     )
 
 

@@ -2,13 +2,12 @@
 
 import json
 import os
-import subprocess
 import sys
 
 import pytest
 
 from drillyard.tracking.environment import no_telemetry
-from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import run_process
 
 PROGRAM = """
 import json, socket, sys, threading
@@ -36,14 +35,10 @@ print(json.dumps(hosts))
 def test_the_users_own_process_asks_no_telemetry_host(tmp_path):
     # MLflow is quiet by itself in what looks like a test or a build.
     foreign = ("MLFLOW_", "DO_NOT_TRACK", "PYTEST_", "CI", "GITHUB_ACTIONS")
-    done = subprocess.run(
+    done = run_process(
         [sys.executable, "-c", PROGRAM, f"sqlite:///{tmp_path}/mlflow.db"],
         env={name: value for name, value in os.environ.items() if not name.startswith(foreign)},
         cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == []

@@ -12,23 +12,17 @@ and hung run, and every point of every curve must be there once.
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.metrics.streams import read_stream
 from drillyard.tracking.points import points_of
+from tests.helpers.mirrors import LiveServer
 
 from . import common
 from .training_sides import RUN, RunSide, end_on_sigterm, in_turns
@@ -36,66 +30,6 @@ from .training_sides import RUN, RunSide, end_on_sigterm, in_turns
 STEPS, WARM = 81_920, 12_288
 DEAD = "http://127.0.0.1:9"
 KINDS = ("healthy", "dead", "hung")
-
-
-@dataclass
-class Tracking:
-    """A real MLflow server and the processes that it consists of."""
-
-    uri: str
-    process: subprocess.Popen[bytes]
-
-    def send(self, number: signal.Signals) -> None:
-        """To all of its processes."""
-        os.killpg(self.process.pid, number)
-
-
-@contextlib.contextmanager
-def tracking(folder: Path) -> Iterator[Tracking]:
-    """A server with a database of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--workers",
-            "1",
-            "--backend-store-uri",
-            f"sqlite:///{folder / 'server.db'}",
-            "--artifacts-destination",
-            str(folder / "artifacts"),
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    server = Tracking(f"http://127.0.0.1:{port}", process)
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"{server.uri}/health", timeout=1)
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise SystemExit("mlflow server did not start") from None
-                time.sleep(0.2)
-        yield server
-    finally:
-        for number in (signal.SIGCONT, signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                server.send(number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(5 if number is signal.SIGTERM else 0.1)
-        process.wait()
 
 
 def side(folder: Path, name: str, steps: int, uri: str | None) -> RunSide:
@@ -134,17 +68,20 @@ def main() -> None:
     steps = int(sys.argv[2]) if len(sys.argv) > 2 else STEPS
     ratios: dict[str, list[float]] = {kind: [] for kind in KINDS}
     end_on_sigterm()
-    with tempfile.TemporaryDirectory() as name, tracking(Path(name)) as server:
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as at_the_end:
         folder = Path(name)
+        server = LiveServer(folder / "server")
+        at_the_end.callback(server.kill)
+        server.start()
         uris = {"healthy": server.uri, "dead": DEAD, "hung": server.uri}
         for n in range(rounds):
             for kind in KINDS:
-                server.send(signal.SIGSTOP if kind == "hung" else signal.SIGCONT)
+                server.signal(signal.SIGSTOP if kind == "hung" else signal.SIGCONT)
                 told = side(folder, f"{kind}-{n}", steps, uris[kind])
                 with_, without = in_turns(told, side(folder, f"{kind}-{n}-off", steps, None), WARM)
                 ratios[kind].append(with_ / without)
                 print(kind, f"{with_:.0f} {without:.0f} {with_ / without:.3f}", flush=True)
-        server.send(signal.SIGCONT)
+        server.signal(signal.SIGCONT)
         late = [f"{kind}-{n}" for kind in ("dead", "hung") for n in range(rounds)]
         arrivals = [(f"after sync, {name}", arrived(folder, name, server.uri)) for name in late]
     rows = [

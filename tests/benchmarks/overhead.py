@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from tests.helpers.processes import free_port
 
 from . import common
 
@@ -120,9 +121,7 @@ def report_seconds(folder: Path, name: str) -> float:
 
 
 def running_server(home: Path) -> tuple[subprocess.Popen[bytes], str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     server = subprocess.Popen(
         [str(common.BIN / "python"), "-m", "prefect", "server", "start", "--port", str(port)],
         env={**os.environ, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "0"},

@@ -13,8 +13,8 @@ from drillyard_flows.local_stack.stack import LocalStack
 from drillyard_flows.local_stack.starting import start, stop
 from tests.flows.conftest import Api, api  # noqa: F401  a fixture
 from tests.helpers.answering import answering
-from tests.helpers.mirrors import free_port
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 EVIL = "evil.example"

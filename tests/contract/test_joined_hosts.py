@@ -1,7 +1,6 @@
 """``drillyard simulator-host``: hosts that someone else started, with a limit for licences."""
 
 import signal
-import socket
 import subprocess
 import sys
 
@@ -13,15 +12,10 @@ from drillyard.workloads.rl import RlWorkload
 from tests.contract.test_hosted_copies import case, result, trained  # noqa: F401
 from tests.helpers import resume_runner
 from tests.helpers.patience import PATIENCE_S
-from tests.helpers.processes import run_process
+from tests.helpers.processes import free_port, run_process
 
 DRILLYARD = [sys.executable, "-m", "drillyard.cli.start"]
 DRIFT = "tests.helpers.resume_worlds:Drift"
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return found.getsockname()[1]
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 
 import pytest
@@ -17,7 +16,7 @@ from drillyard.mailbox.stage_records import Serving, serving_key
 from drillyard.system.processes import marked
 from tests.conftest import BIN
 from tests.helpers.patience import until
-from tests.helpers.processes import run_process
+from tests.helpers.processes import free_port, run_process
 
 FILE = """
 schema: 1
@@ -82,9 +81,3 @@ def test_a_driver_killed_in_the_middle_of_the_stages_repeats_nothing(tmp_path):
         assert len(entries) == 1 and not entries[0].open, f"{name}: one lease, gone"
         assert box.read_claim("t0001-s1.train", 2) is None, f"{name}: one attempt"
         assert not list(marked(entries[0].lease.lease_id, "DRILLYARD_LEASE"))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

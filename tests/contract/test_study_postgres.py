@@ -21,7 +21,7 @@ from drillyard.errors import ConfigError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.spec.load import load
 from tests.helpers.patience import PATIENCE_S
-from tests.helpers.processes import run_process
+from tests.helpers.processes import free_port, run_process
 
 FOLDERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
@@ -36,9 +36,7 @@ def postgres():
     if os.geteuid() == 0:  # the server refuses to be root
         shutil.chown(folder, "postgres", "postgres")
         who = {"user": "postgres", "group": "postgres", "extra_groups": []}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {**os.environ, "HOME": str(folder)}
     data = folder / "data"
     subprocess.run(
@@ -49,20 +47,9 @@ def postgres():
         env=environment,
         **who,
     )
+    words = f"-D {data} -h 127.0.0.1 -p {port} -k {folder} -c fsync=off"
     server = subprocess.Popen(
-        [
-            FOLDERS[-1] / "postgres",
-            "-D",
-            data,
-            "-h",
-            "127.0.0.1",
-            "-p",
-            str(port),
-            "-k",
-            folder,
-            "-c",
-            "fsync=off",
-        ],
+        [FOLDERS[-1] / "postgres", *words.split()],
         cwd=folder,
         env=environment,
         stdout=subprocess.DEVNULL,

@@ -18,9 +18,9 @@ import yaml
 from drillyard_flows import heartbeats, settings
 from tests.flows.conftest import Api
 from tests.flows.test_deploying import Deployer
-from tests.helpers.mirrors import free_port
 from tests.helpers.patience import until
 from tests.helpers.prefect_homes import copied
+from tests.helpers.processes import free_port
 
 DEPLOYMENTS = Path(__file__).parents[2] / "deployments"
 FOREIGN = """

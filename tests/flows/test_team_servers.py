@@ -17,9 +17,8 @@ from drillyard.checks.servers import planned
 from drillyard_backends.gcp.mlflow_server.names import Choices
 from drillyard_backends.gcp.mlflow_server.service import Service
 from tests.helpers.composed import MLFLOW_SITE, SERVERS, SITE, Composed
-from tests.helpers.mirrors import free_port
 from tests.helpers.patience import PATIENCE_S, until
-from tests.helpers.processes import run_process
+from tests.helpers.processes import free_port, run_process
 
 pytestmark = pytest.mark.heavy
 EVIL = {"origin": "https://evil.example"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from drillyard.metrics.streams import StreamWriter, read_stream
 from drillyard.tracking import resolve_uri
 from drillyard.tracking.points import STREAMS, points_of
 from tests.helpers.patience import until
+from tests.helpers.processes import free_port
 
 RUN = "t0001-s1"
 
@@ -131,12 +131,6 @@ class Training:
         )
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 class LiveServer:
     """`mlflow server` on loopback, that can be stopped, killed and started again."""
 
@@ -147,21 +141,12 @@ class LiveServer:
         folder.mkdir()
 
     def start(self) -> None:
+        places = (
+            f"--backend-store-uri=sqlite:///{self.folder}/server.db",
+            f"--artifacts-destination={self.folder}/artifacts",
+        )
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "mlflow",
-                "server",
-                "--backend-store-uri",
-                f"sqlite:///{self.folder}/server.db",
-                "--artifacts-destination",
-                str(self.folder / "artifacts"),
-                "--port",
-                str(self.port),
-                "--workers",
-                "1",
-            ],
+            [sys.executable, *f"-m mlflow server --port {self.port} --workers 1".split(), *places],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

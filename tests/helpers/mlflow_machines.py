@@ -8,7 +8,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any
 
 from drillyard_emulators.http.wire import Request, Response
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import free_port
 
 BIN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 _HOP = {"connection", "transfer-encoding", "content-length", "keep-alive", "content-encoding"}
@@ -128,9 +128,7 @@ class Machine:
     """
 
     def __init__(self, image: Path, folder: Path, env: dict[str, str]) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
+        self.port = free_port()
         foreign = ("MLFLOW_", "GOOGLE_", "HTTPS_PROXY", "https_proxy")
         clean = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
         self._log = folder / "server.log"

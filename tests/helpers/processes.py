@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.helpers.patience import PATIENCE_S
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine on which nothing listens now."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
+def free_port() -> int:
+    """One of them."""
+    return free_ports(1)[0]
 
 
 def run_process(

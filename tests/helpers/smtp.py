@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.message import Message
@@ -12,6 +11,7 @@ from typing import Any
 from aiosmtpd.controller import Controller
 
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import free_port
 
 
 class Mailbox:
@@ -45,9 +45,7 @@ def text(mail: Message) -> str:
 def mail_server() -> Iterator[Mailbox]:
     """A receiver, while the context lasts."""
     box = Mailbox()
-    with socket.socket() as probe:  # the library cannot be told to choose a port
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()  # the library cannot be told to choose one
     server = Controller(box, hostname="127.0.0.1", port=port, ready_timeout=PATIENCE_S)
     server.start()
     try:

@@ -16,7 +16,7 @@ import psutil
 
 from tests.helpers import rules
 from tests.helpers.patience import PATIENCE_S
-from tests.helpers.processes import run_process
+from tests.helpers.processes import free_port, run_process
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 CONFIG = """
@@ -35,12 +35,6 @@ AcceptEnv none
 SetEnv HOME={home} PATH={path} PYTHONPATH={rules}{env}
 Subsystem sftp {sftp}
 """
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 class Sshd:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from drillyard_flows.deploying.alerts import SLACK
 from drillyard_flows.local_stack.stack import LocalStack
 from tests.flows.conftest import DRILLYARD, Api, Bench, lease_processes
 from tests.helpers.patience import until
-from tests.helpers.processes import run_process
+from tests.helpers.processes import free_ports, run_process
 from tests.helpers.smtp import Mailbox, mail_server
 from tests.helpers.webhook import Webhook, webhook
 
@@ -167,17 +166,6 @@ class Yard:
             )
 
 
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
-
-
 def exports(path: Path) -> dict[str, str]:
     """What a shell has after ``source env.sh``."""
     shown = run_process(["sh", "-c", f". '{path}'; env -0"], env={}, check=True).stdout
@@ -191,11 +179,8 @@ def up(bench: Bench, folder: Path, *words: str, **environ: str) -> dict[str, str
     ports = []
     if known is None:
         names = ("prefect", "mlflow", "relay")
-        ports = [
-            word
-            for name, port in zip(names, free_ports(len(names)), strict=True)
-            for word in (f"--{name}-port", str(port))
-        ]
+        free = zip(names, free_ports(len(names)), strict=True)
+        ports = [word for name, port in free for word in (f"--{name}-port", str(port))]
     command = bench.command("up", "--folder", folder, *ports, *words)
     done = run_process(command, cwd=bench.folder, more=environ)
     assert done.returncode == 0, done.stdout + done.stderr

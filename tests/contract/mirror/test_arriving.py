@@ -27,10 +27,10 @@ from tests.helpers.mirrors import (
     Training,
     client,
     db,
-    free_port,
     has_exactly,
     runs_of,
 )
+from tests.helpers.processes import free_port
 
 
 def test_a_finished_experiment_arrives_whole(store, tmp_path):

@@ -16,7 +16,7 @@ from drillyard_flows.local_stack.service import Service
 from drillyard_flows.local_stack.services import services, variables
 from drillyard_flows.local_stack.stack import LocalStack
 from drillyard_flows.local_stack.starting import start, stop
-from tests.helpers.processes import run_process
+from tests.helpers.processes import free_port, run_process
 
 PORTS = {"prefect": 4200, "mlflow": 5000}
 
@@ -27,12 +27,6 @@ def stack(tmp_path):
     with found.locked():
         pass
     return found
-
-
-def free() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.heavy
@@ -64,7 +58,7 @@ def test_nothing_listens_for_others_and_no_password_is_on_a_command_line(stack):
 
 @pytest.mark.heavy
 def test_ports_stay_and_a_taken_one_is_refused(stack):
-    chosen = {"prefect": free(), "mlflow": free()}
+    chosen = {"prefect": free_port(), "mlflow": free_port()}
     assert stack.ports(chosen) == chosen
     assert stack.ports(dict.fromkeys(chosen)) == chosen
     with socket.socket() as taken:

@@ -21,6 +21,7 @@ from drillyard.mailbox.records import Phase
 from drillyard.mailbox.stage_records import Release, Serving, release_key, serving_key
 from drillyard.mailbox.status import Cause
 from tests.helpers.patience import until
+from tests.helpers.processes import free_port
 from tests.helpers.workload_bench import Bench
 
 pytestmark = pytest.mark.heavy
@@ -162,9 +163,7 @@ def test_without_a_driver_and_without_users_it_ends(tmp_path, monkeypatch):
 
 
 def test_on_one_machine_it_serves_the_other_children(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     asks = (
         "import urllib.request as u\n"
         f"print('n=' + str(len(u.urlopen('http://127.0.0.1:{port}/health').read())))"

@@ -20,8 +20,7 @@ from drillyard.backend.prices import FREE
 from drillyard.leases.ledger import Gone, Intent, Rented
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.file import FileStore
-from drillyard.mailbox.files import save_file
-from drillyard.mailbox.mailbox import new_token, run_id, sha256_hex, ticket_id
+from drillyard.mailbox.mailbox import new_token, run_id, ticket_id
 from drillyard.mailbox.records import (
     PHASES,
     AttemptStart,
@@ -29,8 +28,6 @@ from drillyard.mailbox.records import (
     Claim,
     Ending,
     ExperimentRecord,
-    FileEntry,
-    Manifest,
     Phase,
     RunRecord,
     TicketRecord,
@@ -38,7 +35,7 @@ from drillyard.mailbox.records import (
 from drillyard.mailbox.status import Cause, Status
 from drillyard.metrics.streams import StreamWriter
 from drillyard.spec import ExperimentSpec
-from tests.helpers.records import accepted, driver_of_process, failed
+from tests.helpers.records import driver_of_process, failed, result_of
 
 T0 = 1_772_370_000.0
 STEPS = 60_000
@@ -380,24 +377,8 @@ def _accept(
         mailbox.claim(_claim(run, phase))
     claim = mailbox.read_claim(ticket_id(run, phase), 1)
     assert claim is not None
-    folder = mailbox.attempt_path(run, phase, 1)
-    entries: dict[str, FileEntry] = {
-        n: save_file(mailbox, f"{folder}/{n}", data) for n, data in files.items()
-    }
-    manifest = Manifest(files=entries)
-    mailbox.write(f"{folder}/manifest.json", manifest)
-    mailbox.accept(
-        claim,
-        accepted(
-            run,
-            phase,
-            manifest=f"{folder}/manifest.json",
-            manifest_sha256=sha256_hex(manifest.to_bytes()),
-            summary=summary,
-            started_at=started_at,
-            ended_at=ended_at,
-        ),
-    )
+    told = {"summary": summary, "started_at": started_at, "ended_at": ended_at}
+    mailbox.accept(claim, result_of(mailbox, run, phase, files, **told))
     mailbox.end(
         Ending(ticket=claim.ticket, attempt=1, status=Status.SUCCEEDED, by="w0", ended_at=ended_at)
     )

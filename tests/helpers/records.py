@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from drillyard.mailbox.records import Accepted, DriverRecord, Ending, Phase
+from drillyard.mailbox import Mailbox
+from drillyard.mailbox.files import save_file
+from drillyard.mailbox.mailbox import sha256_hex
+from drillyard.mailbox.records import Accepted, DriverRecord, Ending, Manifest, Phase
 from drillyard.mailbox.status import Cause, Status
 
 
@@ -19,6 +23,25 @@ def accepted(run: str = "t0001-s1", phase: Phase = Phase.TRAIN, **more: Any) -> 
         "ended_at": 0.0,
     }
     return Accepted(run=run, phase=phase, **{**told, **more})
+
+
+def result_of(
+    mailbox: Mailbox,
+    run: str,
+    phase: Phase,
+    files: Manifest | Mapping[str, bytes],
+    attempt: int = 1,
+    **more: Any,
+) -> Accepted:
+    """A result whose files are written, and which nobody has accepted yet."""
+    folder = mailbox.attempt_path(run, phase, attempt)
+    if not isinstance(files, Manifest):
+        entries = {n: save_file(mailbox, f"{folder}/{n}", data) for n, data in files.items()}
+        files = Manifest(files=entries)
+    path = f"{folder}/manifest.json"
+    mailbox.write(path, files)
+    told = {"manifest": path, "manifest_sha256": sha256_hex(files.to_bytes()), **more}
+    return accepted(run, phase, attempt=attempt, **told)
 
 
 def failed(ticket: str, cause: Cause = Cause.INFRASTRUCTURE, **more: Any) -> Ending:

@@ -68,26 +68,12 @@ def context(store_url, case, attempt, die_at=None, **more):
 
 def accept(run_context, outcome):
     """What a worker does with an outcome."""
-    from drillyard.mailbox.mailbox import sha256_hex
-    from drillyard.mailbox.records import Accepted, Phase
+    from tests.helpers.records import result_of
 
-    mailbox = run_context.mailbox
-    path = f"{run_context.folder}/manifest.json"
-    mailbox.write(path, outcome.files)
-    mailbox.accept(
-        run_context.claim,
-        Accepted(
-            run=RUN,
-            phase=Phase.TRAIN,
-            attempt=run_context.attempt,
-            status=outcome.status,
-            manifest=path,
-            manifest_sha256=sha256_hex(outcome.files.to_bytes()),
-            summary=outcome.summary,
-            started_at=0.0,
-            ended_at=1.0,
-        ),
-    )
+    mailbox, attempt = run_context.mailbox, run_context.attempt
+    told = {"status": outcome.status, "summary": outcome.summary}
+    result = result_of(mailbox, RUN, run_context.phase, outcome.files, attempt, **told)
+    mailbox.accept(run_context.claim, result)
 
 
 def train(store_url, case, attempt, die_at=None, run_context=None):

@@ -14,12 +14,10 @@ from drillyard.backend import Backend, Cost, Lease, Liveness, Order, Trait
 from drillyard.errors import InfrastructureError, Superseded
 from drillyard.findings import Finding
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.mailbox.files import save_file
-from drillyard.mailbox.mailbox import new_token, sha256_hex
+from drillyard.mailbox.mailbox import new_token
 from drillyard.mailbox.records import (
     Claim,
     Ending,
-    Manifest,
     TicketRecord,
     WorkerRecord,
 )
@@ -30,7 +28,7 @@ from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import Loaded
 from drillyard.system.clock import SYSTEM
-from tests.helpers import records
+from tests.helpers.records import result_of
 
 
 class Tiny:
@@ -129,21 +127,10 @@ class Worker(threading.Thread):
         if self.mailbox.cancelled() is not None and self.end.is_set():
             self.finish(claim, Status.CANCELLED, Cause.CANCELLED, "stopped")
             return
-        folder = self.mailbox.attempt_path(ticket.run, ticket.phase, attempt)
-        entry = save_file(self.mailbox, f"{folder}/result.txt", text.encode())
-        manifest = Manifest(files={"result.txt": entry}).to_bytes()
-        self.mailbox.store.put(self.mailbox.key(f"{folder}/manifest.json"), manifest)
-        accepted = records.accepted(
-            ticket.run,
-            ticket.phase,
-            attempt=attempt,
-            manifest=f"{folder}/manifest.json",
-            manifest_sha256=sha256_hex(manifest),
-            started_at=now,
-            ended_at=SYSTEM.now(),
-        )
+        files, took = {"result.txt": text.encode()}, {"started_at": now, "ended_at": SYSTEM.now()}
+        result = result_of(self.mailbox, ticket.run, ticket.phase, files, attempt, **took)
         try:
-            if self.mailbox.accept(claim, accepted):
+            if self.mailbox.accept(claim, result):
                 self.finish(claim, Status.SUCCEEDED, None, "")
         except Superseded:
             pass

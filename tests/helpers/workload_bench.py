@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Claim, Phase, RunRecord
 from drillyard.registry import load
 from drillyard.runs.workload import PhaseOutcome, RunContext, StopSignal
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.binding import run_parameters
-from drillyard.system.clock import SYSTEM
-from tests.helpers.records import accepted
+from tests.helpers.records import result_of
 
 
 class Bench:
@@ -85,22 +83,12 @@ class Bench:
     def train(self) -> PhaseOutcome:
         # As the driver does before a phase with a result runs again.
         self.mailbox.store.delete(self.mailbox.key("runs/t0001-s1/train.accepted.json"))
-        context = self.context(Phase.TRAIN)
-        outcome = self.workload.train(context)
-        path = f"{context.folder}/manifest.json"
-        self.mailbox.write(path, outcome.files)
-        self.mailbox.create(
-            "runs/t0001-s1/train.accepted.json",
-            accepted(
-                attempt=self.attempt,
-                status=outcome.status,
-                manifest=path,
-                manifest_sha256=sha256_hex(outcome.files.to_bytes()),
-                summary=outcome.summary,
-                started_at=SYSTEM.now(),
-                ended_at=SYSTEM.now(),
-            ),
+        outcome = self.workload.train(self.context(Phase.TRAIN))
+        told = {"status": outcome.status, "summary": outcome.summary}
+        result = result_of(
+            self.mailbox, "t0001-s1", Phase.TRAIN, outcome.files, self.attempt, **told
         )
+        self.mailbox.create("runs/t0001-s1/train.accepted.json", result)
         return outcome
 
     def metrics(self) -> dict[str, float]:

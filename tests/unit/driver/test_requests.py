@@ -15,10 +15,9 @@ from drillyard.driver import reopen
 from drillyard.errors import CorruptObject
 from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.files import IN_MEMORY, save_file
-from drillyard.mailbox.mailbox import sha256_hex
+from drillyard.mailbox.files import IN_MEMORY
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.mailbox.records import Manifest, Phase
+from drillyard.mailbox.records import Phase
 from drillyard.runs.logs import Tail
 from drillyard_tasks import publisher as publishing
 from tests.helpers import records
@@ -149,14 +148,8 @@ def test_a_study_that_waits_asks_little(mailbox, store, tmp_path):
 
 
 def accept(mailbox: Mailbox, phase: Phase, files: dict[str, bytes]) -> None:
-    folder = mailbox.attempt_path(RUN, phase, 1)
-    entries = {name: save_file(mailbox, f"{folder}/{name}", data) for name, data in files.items()}
-    manifest = Manifest(files=entries).to_bytes()
-    mailbox.store.put(mailbox.key(f"{folder}/manifest.json"), manifest)
-    accepted = records.accepted(
-        RUN, phase, manifest=f"{folder}/manifest.json", manifest_sha256=sha256_hex(manifest)
-    )
-    mailbox.create(f"runs/{RUN}/{phase.value}.accepted.json", accepted)
+    result = records.result_of(mailbox, RUN, phase, files)
+    mailbox.create(f"runs/{RUN}/{phase.value}.accepted.json", result)
 
 
 def test_what_was_verified_is_not_read_by_the_next_command(mailbox, store):

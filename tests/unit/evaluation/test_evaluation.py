@@ -18,7 +18,7 @@ from drillyard.errors import NotFound, RunFailed, Stopped
 from drillyard.evaluation.episodes import Episode, Planned, plan, run_baseline, run_episodes
 from drillyard.evaluation.summary import summarise
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.mailbox.mailbox import new_token, sha256_hex, ticket_id
+from drillyard.mailbox.mailbox import new_token, ticket_id
 from drillyard.mailbox.records import Claim, Phase, RunRecord
 from drillyard.mailbox.status import Cause
 from drillyard.registry import load
@@ -28,7 +28,7 @@ from drillyard.simulators.simple_adder import SimpleAdderEnv
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.statistics import METHOD
 from drillyard.workloads.evaluate_phase import evaluate_phase
-from tests.helpers.records import accepted
+from tests.helpers.records import result_of
 
 
 def experiment(**changes: Any) -> ExperimentSpec:
@@ -74,18 +74,8 @@ def context(mailbox: Mailbox, spec: ExperimentSpec, seed: int, phase: Phase, scr
 
 
 def accept(ctx: RunContext, outcome: PhaseOutcome) -> None:
-    path = f"{ctx.folder}/manifest.json"
-    ctx.mailbox.write(path, outcome.files)
-    ctx.mailbox.accept(
-        ctx.claim,
-        accepted(
-            ctx.run.run,
-            ctx.phase,
-            manifest=path,
-            manifest_sha256=sha256_hex(outcome.files.to_bytes()),
-            ended_at=1.0,
-        ),
-    )
+    result = result_of(ctx.mailbox, ctx.run.run, ctx.phase, outcome.files)
+    ctx.mailbox.accept(ctx.claim, result)
 
 
 @pytest.fixture(scope="module")

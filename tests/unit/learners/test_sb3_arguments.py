@@ -288,7 +288,9 @@ def test_check_of_an_experiment():
     assert any(f.severity is Severity.WARNING and "10240" in f.message for f in findings)
     with pytest.raises(SpaceMismatch):
         RlWorkload().check(spec(learner={"algorithm": "sac"}), None)
-    by_episodes = spec(train={"episodes": 5, "n_envs": 2}, learner={"algorithm": "a2c"})
+    by_episodes = spec(
+        train={"steps": None, "episodes": 5, "n_envs": 2}, learner={"algorithm": "a2c"}
+    )
     text = " ".join(f.message for f in RlWorkload().check(by_episodes, None))
     assert "5 episodes of at most 500 steps: at most 3,000 steps" in text
 
@@ -299,7 +301,7 @@ def test_choices_are_frozen():
     more = make_plan(spec(train={"steps": 50_000}), choices, None)
     assert (more.total_steps, more.checkpoint_every, more.point_every) == (50_000, 1000, 100)
     with pytest.raises(ConfigError, match="no maximum length"):
-        make_plan(spec(train={"episodes": 5}), {}, None)
+        make_plan(spec(train={"steps": None, "episodes": 5}), {}, None)
 
 
 @pytest.mark.parametrize("horizon", [500, None])

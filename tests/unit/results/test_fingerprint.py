@@ -5,12 +5,10 @@ import pytest
 
 from drillyard.errors import CorruptObject, NotFound
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.mailbox.files import save_file
-from drillyard.mailbox.mailbox import sha256_hex
-from drillyard.mailbox.records import AttemptStart, Manifest, Phase
+from drillyard.mailbox.records import AttemptStart, Phase
 from drillyard.metrics.streams import StreamWriter
 from drillyard.results.fingerprint import fingerprint, hash_safetensors, weights_fingerprint
-from tests.helpers.records import accepted
+from tests.helpers.records import result_of
 
 torch = pytest.importorskip("torch")
 from safetensors.torch import save  # noqa: E402
@@ -39,19 +37,9 @@ def finished(path, weights=WEIGHTS, value=1.0, clock=0.0, attempts=1):
     writer.append("train", 10, {"rollout/ep_rew_mean": value})
     writer.append("timing", 10, {"time/steps_per_s": clock})
     writer.flush()
-    entry = save_file(mailbox, f"{folder}/policy_final.safetensors", save(weights))
-    manifest = Manifest(files={"policy_final.safetensors": entry})
-    mailbox.write(f"{folder}/manifest.json", manifest)
-    mailbox.create(
-        f"runs/{run}/train.accepted.json",
-        accepted(
-            run,
-            attempt=attempts,
-            manifest=f"{folder}/manifest.json",
-            manifest_sha256=sha256_hex(manifest.to_bytes()),
-            ended_at=1,
-        ),
-    )
+    files = {"policy_final.safetensors": save(weights)}
+    result = result_of(mailbox, run, Phase.TRAIN, files, attempts)
+    mailbox.create(f"runs/{run}/train.accepted.json", result)
     return fingerprint(mailbox, run)
 
 

@@ -20,16 +20,15 @@ from drillyard.errors import (
 )
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.file import FileStore
-from drillyard.mailbox.files import save_file
 from drillyard.mailbox.mailbox import sha256_hex, ticket_id
-from drillyard.mailbox.records import AttemptStart, Claim, Ending, Manifest, Phase
+from drillyard.mailbox.records import AttemptStart, Claim, Ending, Phase
 from drillyard.mailbox.status import Cause, Status
 from drillyard.metrics.streams import StreamWriter
 from drillyard.results.store_phase import selected, store_phase
 from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec.running import StoreTarget
 from tests.helpers.fixtures_store import spec_of, write_experiment
-from tests.helpers.records import accepted, failed
+from tests.helpers.records import failed, result_of
 
 RUN = "t0001-s1"
 MODEL = bytes(range(256)) * 40
@@ -55,21 +54,8 @@ EVALUATED = {"evaluation/episodes.json": b"[]", "trajectories/agent.csv": b"t\n0
 def result(box: Mailbox, phase: Phase, files: dict[str, bytes], **summary: Any) -> None:
     claim = Claim(ticket=ticket_id(RUN, phase), attempt=1, worker="w", token="t", claimed_at=1.0)
     assert box.claim(claim)
-    folder = box.attempt_path(RUN, phase, 1)
-    manifest = Manifest(files={n: save_file(box, f"{folder}/{n}", d) for n, d in files.items()})
-    box.write(f"{folder}/manifest.json", manifest)
-    box.accept(
-        claim,
-        accepted(
-            RUN,
-            phase,
-            manifest=f"{folder}/manifest.json",
-            manifest_sha256=sha256_hex(manifest.to_bytes()),
-            summary=summary,
-            started_at=1000.0,
-            ended_at=1010.0,
-        ),
-    )
+    told = {"summary": summary, "started_at": 1000.0, "ended_at": 1010.0}
+    box.accept(claim, result_of(box, RUN, phase, files, **told))
     box.end(Ending(ticket=claim.ticket, attempt=1, status=Status.SUCCEEDED, by="w", ended_at=2.0))
 
 

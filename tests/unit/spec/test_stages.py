@@ -96,7 +96,7 @@ def test_every_mistake_is_told_at_once_with_its_line_and_a_fix(tmp_path):
         ),
     ],
 )
-def test_what_cannot_work_is_refusals(loaded, tmp_path, children, field, message):
+def test_what_cannot_work_is_refused(tmp_path, children, field, message):
     if not field:
         (tmp_path / "it.yaml").write_text(
             f"{HEAD}children:\n{children}".replace("whole", "w" * 40)
@@ -108,7 +108,7 @@ def test_what_cannot_work_is_refusals(loaded, tmp_path, children, field, message
     assert error.field == field and message in error.message and error.hint
 
 
-def test_a_study_and_a_service_alone_are_refusals(loaded, tmp_path):
+def test_a_study_and_a_service_alone_are_refused(tmp_path):
     study = "study: {chooser: random, trials: 3}\n"
     children = "  - {name: a, workload: mock, seeds: [1]}\n"
     assert "study" in [e.field for e in refusals(loaded, tmp_path, children, study)]
@@ -194,7 +194,7 @@ def test_a_wrong_list_of_backends_of_a_child_is_refused_with_its_line(
     assert message in error.message and error.hint and error.allowed
 
 
-def test_other_backends_of_a_child_without_a_first_one_are_refusals(loaded, tmp_path):
+def test_other_backends_of_a_child_without_a_first_one_are_refused(tmp_path):
     (error,) = refusals(loaded, tmp_path, "  - {name: a, workload: mock, elsewhere: [dask]}\n")
     assert error.field == "children[0].elsewhere" and "backend: [dask]" in str(error.hint)
 

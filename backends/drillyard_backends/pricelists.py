@@ -16,6 +16,8 @@ from drillyard.errors import ConfigError
 
 T = TypeVar("T", bound=Mapping[str, object])
 """The keys of a list."""
+YOURS = "your settings"
+"""In place of the date of a list, where the settings give the price."""
 OPTIONAL = frozenset({"note", "sources", "by_region", "low_priority_by_region", "skus"})
 """Keys that a list can lack."""
 

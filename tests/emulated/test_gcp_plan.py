@@ -211,6 +211,7 @@ def test_a_plan_that_is_possible_changes_nothing_and_shows_the_bill(bench, capsy
         "managed",
         "instance",
         "bucket",
+        "margin",
     }
     assert changes(bench, since) == []
     state = bench.state()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, ClassVar
 
 from drillyard.backend import Backend, Cost, Delays, Lease, Liveness, Order, Part, Trait
@@ -22,6 +23,9 @@ if "paid" not in names("backends"):
     register("backends", "paid", "tests.helpers.paid_backend:PaidBackend")
 if "aged" not in names("stores"):
     register("stores", "aged", "tests.helpers.paid_backend:aged_store")
+
+TODAY = date.today().isoformat()
+"""Date of its prices, which are never old."""
 
 
 def aged_store(url: str) -> Store:
@@ -127,7 +131,10 @@ class PaidBackend:
         parts = [Part(what="machine x1", count=order.workers, per_hour=self.price, where="a, b")]
         sum_ = 0.0 if self.unpriced else self.price * order.workers
         return Cost(
-            per_hour=sum_, prices_of="2026-11-01", parts=parts, unpriced=list(self.unpriced)
+            per_hour=sum_,
+            prices_of=TODAY,
+            parts=parts,
+            unpriced=list(self.unpriced),
         )
 
     @classmethod

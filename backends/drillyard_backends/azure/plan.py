@@ -34,6 +34,7 @@ from drillyard_backends.azure.machines import table as machine_table
 from drillyard_backends.azure.rest import section
 from drillyard_backends.azure.service import Service
 from drillyard_backends.azure.settings import LONGEST_TAG, AzureConfig
+from drillyard_backends.pricelists import YOURS
 
 _DAY_S = 24 * 3600.0
 SHORTEST_S, LONGEST_S, LONGEST_LOW_S = 60.0, 21 * _DAY_S, 7 * _DAY_S
@@ -161,7 +162,7 @@ def estimate(config: AzureConfig, order: Order) -> Cost:
     return Cost(
         per_hour=count * price,
         currency=prices.currency(),
-        prices_of=prices.date(),
+        prices_of=prices.date() if _listed(config) else YOURS,
         spot=config.low_priority,
         parts=parts,
         unpriced=_unpriced(config),
@@ -250,10 +251,12 @@ def _unpriced(config: AzureConfig) -> list[str]:
 
 
 def _price(config: AzureConfig) -> float | None:
-    """Returns the price of a node in its region, else the one that the list has without region."""
-    size, low, region = config.vm_size, config.low_priority, config.location
-    exact = prices.price(size, low, region) if region is not None else None
-    return exact or prices.price(size, low) or config.price_per_hour
+    """Returns the price of a node in its region, else that of the settings; no other region's."""
+    return _listed(config) or config.price_per_hour
+
+
+def _listed(config: AzureConfig) -> float | None:
+    return prices.price(config.vm_size, config.low_priority, config.location)
 
 
 def _cluster(cluster: Cluster, config: AzureConfig, workers: int) -> Iterator[Finding]:

@@ -43,8 +43,8 @@ def price(size: str, low_priority: bool, region: str | None = None) -> float | N
     Args:
         size: ``Standard_F4s_v2``; upper and lower case are equal.
         low_priority: True for a node that may be preempted.
-        region: Such as ``eastus``; None: West Europe, or the most expensive region that the list
-            knows the size in.
+        region: Such as ``eastus``, with the price of West Europe if the list has no other; None:
+            West Europe, or the most expensive region that the list knows the size in.
     """
     table = LIST.table()
     share = float(table["low_priority"]) if low_priority else 1.0
@@ -53,11 +53,11 @@ def price(size: str, low_priority: bool, region: str | None = None) -> float | N
         if listed_low := _highest(exact, region):
             return listed_low
     listed = _regional(table.get("by_region", {}), size)
+    west_europe = {name.lower(): float(value) for name, value in table["sizes"].items()}
     if region is None:
-        west_europe = {name.lower(): float(value) for name, value in table["sizes"].items()}
         known = west_europe.get(size.lower()) or _highest(listed, None)
     else:
-        known = listed.get(region)
+        known = listed.get(region) or west_europe.get(size.lower())
     return None if known is None else known * share
 
 

@@ -184,7 +184,11 @@ def _bringing(name: str, known: Machine) -> MachineType:
         known["memory_gb"],
         known["gpu"],
         known["gpus"],
-        _places(table()["zones"][known["zones"]], partial(prices.price, name)),
+        _places(
+            table()["zones"][known["zones"]],
+            lambda region: prices.price(name, region, False),
+            prices.parts(name),
+        ),
         settings,
         known.get("only_spot", False),
         f"{known['source']}, {table()['date']}",
@@ -210,17 +214,19 @@ def _attached() -> Iterable[MachineType]:
                 cpus * memory[kind],
                 model,
                 count,
-                _places(zones, partial(_attached_price, name, accelerator, count)),
+                _places(
+                    zones,
+                    partial(_attached_price, name, accelerator, count),
+                    {**prices.parts(name), accelerator: float(count)},
+                ),
                 {"machine_types": [name], "gpu_type": accelerator, "gpu_count": count},
                 source=f"{attachable['source']}, {table()['date']}",
             )
 
 
-def _attached_price(
-    name: str, accelerator: str, count: int, region: str, spot: bool
-) -> float | None:
-    host = prices.price(name, region, spot)
-    gpu = prices.gpu_price(accelerator, region, spot)
+def _attached_price(name: str, accelerator: str, count: int, region: str) -> float | None:
+    host = prices.price(name, region, False)
+    gpu = prices.gpu_price(accelerator, region, False)
     return None if host is None or gpu is None else host + count * gpu
 
 
@@ -241,7 +247,7 @@ def _plain() -> Iterable[MachineType]:
                         region,
                         (),
                         prices.price(name, region, False),
-                        prices.price(name, region, True),
+                        prices.spot_price(prices.parts(name), region),
                     )
                     for region in regions
                 ),
@@ -250,12 +256,14 @@ def _plain() -> Iterable[MachineType]:
             )
 
 
-def _places(zones: Iterable[str], price: Callable[[str, bool], float | None]) -> tuple[Place, ...]:
+def _places(
+    zones: Iterable[str], price: Callable[[str], float | None], billed: dict[str, float]
+) -> tuple[Place, ...]:
     regions: dict[str, list[str]] = {}
     for zone in zones:
         regions.setdefault(zone.rpartition("-")[0], []).append(zone)
     return tuple(
-        Place(region, tuple(names), price(region, False), price(region, True))
+        Place(region, tuple(names), price(region), prices.spot_price(billed, region))
         for region, names in regions.items()
     )
 

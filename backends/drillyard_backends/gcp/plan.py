@@ -19,6 +19,7 @@ from drillyard_backends.gcp.catalogue import Catalogue
 from drillyard_backends.gcp.read_only_client import Line, Reader
 from drillyard_backends.gcp.settings import GcpConfig
 from drillyard_backends.gcp.zones import candidates, hourly
+from drillyard_backends.pricelists import YOURS
 
 SHORTEST_S, LONGEST_S = 30.0, 120 * 24 * 3600.0
 """What ``maxRunDuration`` of a machine may be."""
@@ -117,17 +118,22 @@ def estimate(config: GcpConfig, order: Order) -> Cost:
     cheap, _ = _dearest(config, order, regions, config.spot)
     disk = max((prices.disk_price(config.disk_type, r) or 0.0) for r in regions)
     disk_hour = disk * config.disk_gb / prices.HOURS_A_MONTH
-    note = ""
+    notes = []
     if fallback and cheap < per_machine:
-        note = (
+        notes = [
             f"as Spot {count * (cheap + disk_hour):.3f}; counted on-demand, because lost Spot "
             "machines may be replaced so (on_demand_after: null keeps to Spot)"
-        )
+        ]
+    elif config.spot and prices.spot_price(prices.parts(name), regions[0]) is None:
+        notes = ["counted on-demand: the Spot price is not known (drillyard prices refresh gcp)"]
+    if len(regions) > 1:
+        lowest, best = min((_dearest(config, order, [r], spot)[0], r) for r in regions)
+        notes.append(f"in {best}, the cheapest of the regions, {count * (lowest + disk_hour):.3f}")
     return Cost(
         per_hour=count * (per_machine + disk_hour),
         currency=prices.currency(),
-        prices_of=prices.date(),
-        note=note,
+        prices_of=YOURS if _unlisted(config) else prices.date_of(name, regions[0]),
+        note="; ".join(notes),
         spot=spot,
         parts=_parts(config, order, name, per_machine, disk_hour),
         unpriced=_unpriced(config),
@@ -188,8 +194,10 @@ def _machine(config: GcpConfig, name: str, gpus: int, region: str, spot: bool) -
 
 def _unpriced(config: GcpConfig) -> list[str]:
     """What neither the price list nor the settings have a price for."""
-    if config.price_per_hour is not None:
-        return []
+    return [] if config.price_per_hour is not None else _unlisted(config)
+
+
+def _unlisted(config: GcpConfig) -> list[str]:
     region = _regions(config)[0]
     unknown = [m for m in config.machine_types if prices.price(m, region, False) is None]
     if config.gpu_type and prices.gpu_price(config.gpu_type, region, False) is None:

@@ -40,7 +40,8 @@ class Table(TypedDict):
     disks: dict[str, float]
     regions: dict[str, float]
     other_regions: float
-    spot_factor: float
+    base_date: NotRequired[str]
+    """Date of the prices that are not in ``skus``, if it is another one."""
     skus: NotRequired[dict[str, dict[str, dict[str, float]]]]
     """``spot`` or ``on_demand`` -> region -> part of a machine -> price, as Google listed it."""
 
@@ -55,25 +56,39 @@ table, date, currency = LIST.table, LIST.date, LIST.currency
 def price(machine_type: str, region: str, spot: bool) -> float | None:
     """Returns the hourly price of a machine with its GPUs; None for an unknown type.
 
+    Where the list has no Spot price of the region it is the ordinary one, which is never less
+    (https://cloud.google.com/compute/docs/instances/spot).
+
     Args:
         machine_type: ``n2-highcpu-8``, ``e2-custom-4-8192``, ``g2-standard-4``.
         region: Such as ``europe-west1``.
         spot: True for a Spot machine.
     """
-    exact = _sum_of_skus(parts(machine_type), region, spot)
+    exact = _exact(parts(machine_type), region, spot)
     base = _base(machine_type)
     if exact is not None or base is None:
         return exact
-    return base * _factor(region, spot)
+    return base * _factor(region)
+
+
+def date_of(machine_type: str, region: str) -> str:
+    """Returns the date of the price of a machine in a region."""
+    listed = _sum_of_skus(parts(machine_type), region, False) is not None
+    return date() if listed else str(table().get("base_date", date()))
+
+
+def spot_price(billed: dict[str, float], region: str) -> float | None:
+    """Returns the Spot price of the parts of a machine; None where Google's list has none."""
+    return _sum_of_skus(billed, region, True)
 
 
 def gpu_price(gpu_type: str, region: str, spot: bool) -> float | None:
     """Returns the hourly price of an attached GPU; None for an unknown type."""
-    exact = _sum_of_skus({gpu_type: 1.0}, region, spot)
+    exact = _exact({gpu_type: 1.0}, region, spot)
     base = table()["gpus"].get(gpu_type)
     if exact is not None or base is None:
         return exact
-    return float(base) * _factor(region, spot)
+    return float(base) * _factor(region)
 
 
 def parts(machine_type: str) -> dict[str, float]:
@@ -98,6 +113,12 @@ def parts(machine_type: str) -> dict[str, float]:
     return {f"{family} core": cpus, f"{family} ram": cpus * per_cpu}
 
 
+def _exact(billed: dict[str, float], region: str, spot: bool) -> float | None:
+    """Returns the price that Google listed: of Spot if it is asked for and known."""
+    found = spot_price(billed, region) if spot else None
+    return _sum_of_skus(billed, region, False) if found is None else found
+
+
 def _sum_of_skus(billed: dict[str, float], region: str, spot: bool) -> float | None:
     """Returns the exact price, if the list in use has all parts for the region."""
     usage = table().get("skus", {}).get("spot" if spot else "on_demand", {})
@@ -110,7 +131,7 @@ def _sum_of_skus(billed: dict[str, float], region: str, spot: bool) -> float | N
 def disk_price(disk_type: str, region: str) -> float | None:
     """Returns the monthly price of a GB of a disk; None for an unknown type."""
     base = table()["disks"].get(disk_type)
-    return None if base is None else float(base) * _factor(region, False)
+    return None if base is None else float(base) * _factor(region)
 
 
 def _base(machine_type: str) -> float | None:
@@ -134,7 +155,6 @@ def _base(machine_type: str) -> float | None:
     return None
 
 
-def _factor(region: str, spot: bool) -> float:
+def _factor(region: str) -> float:
     prices = table()
-    factor = float(prices["regions"].get(region, prices["other_regions"]))
-    return factor * (float(prices["spot_factor"]) if spot else 1.0)
+    return float(prices["regions"].get(region, prices["other_regions"]))

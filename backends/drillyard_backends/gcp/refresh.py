@@ -84,6 +84,7 @@ def fetch(key: str | None = None) -> PriceUpdate:
     table: JsonObject = {
         **prices.LIST.package_list(),
         "date": date,
+        "base_date": prices.LIST.package_list()["date"],
         "note": note,
         "skus": by_usage,
     }

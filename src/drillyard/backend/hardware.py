@@ -173,8 +173,8 @@ class Place:
     spot_price: float | None = None
 
     def cost(self, spot: bool) -> float | None:
-        """Returns the hourly price."""
-        return self.spot_price if spot else self.price
+        """Returns the hourly price; where that of Spot is not known, the ordinary one is more."""
+        return self.price if not spot or self.spot_price is None else self.spot_price
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ def offers(
     for place in places:
         assert place.spec is not None
         order = preview(place.spec, store, clock)
-        cost = budget.offer(place.spec, place.backend, order)
+        cost = budget.offer(place.spec, place.backend, order, clock)
         outside = egress_of(place, places, store)
         by_place[place.name] = Offer(place.name, order, cost, outside, dropped.get(place.name, ""))
     used = [p for p in places if p.name not in dropped]

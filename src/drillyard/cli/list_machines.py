@@ -37,7 +37,9 @@ def list_machines(
     from math import inf
 
     from drillyard.backend.hardware import Hardware, fitting
+    from drillyard.backend.prices import dated, months_old
     from drillyard.documents.json_types import as_number
+    from drillyard.system.clock import SYSTEM
 
     need = Hardware(_model(gpu), max(gpus, gpu is not None), cpus, memory_gb)
     lists = _lists(backend)
@@ -51,15 +53,20 @@ def list_machines(
             {
                 "schema_version": 1,
                 "prices_of": {kind: prices.prices_of for kind, prices in lists.items()},
+                "months_old": {
+                    kind: months_old(prices.prices_of, SYSTEM.now())
+                    for kind, prices in lists.items()
+                },
                 "machines": [*rows],
             }
         )
         return
     _show(rows)
     for kind, prices in lists.items():
+        of = dated(prices.prices_of, SYSTEM.now())
         typer.echo(
-            f"{kind}: prices of {prices.prices_of} in {prices.currency} an hour, from "
-            f"{prices.source}; newer ones: drillyard prices refresh {kind}"
+            f"{kind}: prices of {of} in {prices.currency} an hour, from {prices.source}; "
+            f"newer ones: drillyard prices refresh {kind}"
         )
 
 
@@ -122,7 +129,7 @@ def _row(kind: str, machine: MachineType) -> JsonObject:
         "cpus": machine.cpus,
         "memory_gb": machine.memory_gb,
         "price": None if machine.only_spot else machine.cheapest(False),
-        "spot_price": machine.cheapest(True),
+        "spot_price": min((p.spot_price for p in machine.places if p.spot_price), default=None),
         "only_spot": machine.only_spot,
         "regions": {
             place.region: {

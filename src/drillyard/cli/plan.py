@@ -17,6 +17,7 @@ from drillyard.cli.common import (
     print_json,
 )
 from drillyard.runs.locate import store_of
+from drillyard.system.clock import SYSTEM
 from drillyard.system.terminal import console
 
 if TYPE_CHECKING:
@@ -166,5 +167,7 @@ def bill(result: Plan) -> str:
     if most is not None:
         text += f" (budget.max_cost is {most:g})"
     if cost.prices_of:
-        text += f"; prices of {cost.prices_of}"
+        from drillyard.backend.prices import dated
+
+        text += f"; prices of {dated(cost.prices_of, SYSTEM.now())}"
     return text + (f"; {cost.note}" if cost.note else "")

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 from drillyard.backend import Backend, Cost, Order, RefreshesPrices, is_paid
-from drillyard.backend.prices import over
+from drillyard.backend.prices import aged, dated, over
 from drillyard.backend.settings.resolve import fields_of
 from drillyard.errors import ConfigError, UserError
 from drillyard.findings import Finding, passed, problem
@@ -20,6 +20,7 @@ from drillyard.mailbox.records import Phase
 from drillyard.registry import load
 from drillyard.runs.parallelism import workers
 from drillyard.spec import ExperimentSpec
+from drillyard.system.clock import SYSTEM, Clock
 
 _FIELDS = {
     "max_hours": ("the longest that machines may live, in hours", "2"),
@@ -80,15 +81,21 @@ def longest_s(spec: ExperimentSpec, phase: Phase) -> float:
     return _LONGEST_S
 
 
-def offer(spec: ExperimentSpec, backend: Backend, order: Order) -> Cost:
+def priced(backend: Backend, order: Order, clock: Clock) -> Cost:
+    """The cost of an order for each hour, with the margin for old prices; makes no request."""
+    return aged(backend.estimate(order), clock.now())
+
+
+def offer(spec: ExperimentSpec, backend: Backend, order: Order, clock: Clock = SYSTEM) -> Cost:
     """The cost of an order over the longest life that the budget allows; makes no request.
 
     Args:
         spec: For ``budget.max_hours``.
         backend: Its price list.
         order: What would be rented.
+        clock: For the age of the prices.
     """
-    cost = backend.estimate(order)
+    cost = priced(backend, order, clock)
     hours = spec.budget.max_hours
     return cost if hours is None else over(cost, hours * 3600.0)
 
@@ -107,7 +114,7 @@ def judged(spec: ExperimentSpec, cost: Cost) -> Iterator[Finding]:
     if cost.per_hour <= 0 or hours is None:
         return
     bill = f"{cost.per_hour:.2f} {cost.currency} an hour x {hours:g} h = {cost.total:.2f}"
-    of = f" (prices of {cost.prices_of})" if cost.prices_of else ""
+    of = f" (prices of {dated(cost.prices_of, SYSTEM.now())})" if cost.prices_of else ""
     if most is not None and cost.total > most:
         fits = most / cost.per_hour
         yield problem(

@@ -153,7 +153,9 @@ class LeaseManager:
 
     def _rent_new(self, spec: ExperimentSpec, make: MakeOrder) -> Lease:
         _, name = self._ledger.next_lease()
-        for place in self._places.in_turn(lambda p: p.backend.estimate(make(name, p))):
+        for place in self._places.in_turn(
+            lambda p: budget.priced(p.backend, make(name, p), self._clock)
+        ):
             try:
                 lease = self._rent_at(place, spec, make)
             except NoCapacity as full:
@@ -189,7 +191,7 @@ class LeaseManager:
         """What is wrong with a place now; empty if nothing is, or if there is no other place."""
         if not self._places.several:
             return ""
-        price = budget.offer(spec, place.backend, order)
+        price = budget.offer(spec, place.backend, order, self._clock)
         findings = [*place.backend.check(order), *budget.judged(place.spec or spec, price)]
         bad = [f.message for f in findings if f.severity is Severity.ERROR]
         return bad[0] if bad else ""
@@ -206,7 +208,7 @@ class LeaseManager:
             )
         ordinal, name = self._ledger.next_lease()
         order = make(name, place)
-        cost = backend.estimate(order)
+        cost = budget.priced(backend, order, self._clock)
         budget.one_currency(spec, cost, [e.intent.cost for e in self._ledger.entries()])
         allowed = self._allowed(spec, cost.per_hour)
         if allowed is not None:

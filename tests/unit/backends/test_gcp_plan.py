@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from drillyard.findings import Severity
 from drillyard_backends.gcp import plan, prices, quotas, read_only_client, rights
+from drillyard_backends.gcp.machines import machine_types
 from drillyard_backends.gcp.settings import read_settings
 from drillyard_backends.gcp.zones import candidates, hourly
 from tests.helpers.gcp_examined import (
@@ -156,9 +158,45 @@ def test_the_estimate_is_that_of_the_dearest_choice():
     assert spot.spot and spot.prices_of == prices.date()
     assert [p.count for p in spot.parts] == [3, 3, 1, 1, 1]
     assert sum(p.per_hour * p.count for p in spot.parts) == pytest.approx(spot.per_hour)
+    assert "the Spot price is not known" in spot.note
     fallback = plan.estimate(read_settings(SETTINGS), order(3))
-    assert fallback.per_hour > spot.per_hour
-    assert "as Spot" in fallback.note and not fallback.spot
+    assert fallback.per_hour == spot.per_hour and not fallback.spot
+
+
+def test_a_spot_price_is_that_of_its_region_or_not_known(tmp_path, monkeypatch):
+    parts = {"n2 core": 0.01, "n2 ram": 0.001}
+    dearer = {name: 2 * price for name, price in parts.items()}
+    listed = {"europe-west1": parts, "us-central1": dearer}
+    table = {**prices.LIST.package_list(), "date": "2026-11-25", "base_date": "2025-06-01"}
+    (tmp_path / "list.json").write_text(
+        json.dumps({**table, "skus": {"spot": listed, "on_demand": {"europe-west1": dearer}}})
+    )
+    monkeypatch.setenv(prices.OVERRIDE, str(tmp_path / "list.json"))
+    small = machine_types_of("n2-highcpu-8")
+    spot = {place.region: place.spot_price for place in small.places}
+    assert spot["us-central1"] == pytest.approx(2 * spot["europe-west1"]) == pytest.approx(0.176)
+    assert spot["europe-west4"] is None, "no factor stands in for it"
+    assert prices.price("n2-highcpu-8", "europe-west4", True) == prices.price(
+        "n2-highcpu-8", "europe-west4", False
+    )
+    assert prices.date_of("n2-highcpu-8", "europe-west1") == "2026-11-25"
+    assert prices.date_of("n2-highcpu-8", "europe-west4") == "2025-06-01"
+    found = plan.estimate(read_settings(SETTINGS), order(3))
+    assert "as Spot" in found.note and "not known" not in found.note
+
+
+def test_the_plan_names_the_cheapest_of_several_regions():
+    zones = ["europe-west2-b", "us-central1-a", "europe-west1-b"]
+    several = plan.estimate(read_settings({**SETTINGS, "zones": zones}), order(3))
+    alone = plan.estimate(read_settings({**SETTINGS, "zones": ["us-central1-a"]}), order(3))
+    assert "in us-central1, the cheapest of the regions, " in several.note
+    assert "cheapest" not in alone.note and alone.per_hour < several.per_hour
+    said = float(several.note.rpartition(" ")[2])
+    assert said == pytest.approx(alone.per_hour, rel=0.1)
+
+
+def machine_types_of(name):
+    return next(kind for kind in machine_types().types if kind.name == name)
 
 
 def test_a_type_without_a_price_is_said():

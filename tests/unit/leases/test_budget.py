@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from drillyard.backend import Cost, Lease, Order
+from drillyard.backend import Cost, Lease, Order, Part
+from drillyard.backend.prices import aged
 from drillyard.cli.main import main
 from drillyard.errors import (
     AccessDenied,
@@ -27,7 +29,7 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.spec import ExperimentSpec
 from drillyard.system.clock import Clock
 from drillyard.testing.clock import FakeClock
-from tests.helpers.paid_backend import PaidBackend
+from tests.helpers.paid_backend import TODAY, PaidBackend
 
 FILE = """schema: 1
 name: m
@@ -77,7 +79,7 @@ def spec(**budget: float) -> ExperimentSpec:
         (
             "{max_hours: 10, max_cost: 5}",
             [
-                "6.00 USD an hour x 10 h = 60.00 USD (prices of 2026-11-01)",
+                f"6.00 USD an hour x 10 h = 60.00 USD (prices of {TODAY})",
                 "more than max_cost = 5",
                 "set budget.max_cost to 60.00, or budget.max_hours to 0.83",
             ],
@@ -115,13 +117,57 @@ def test_the_plan_shows_machines_and_the_sum_and_creates_nothing(tmp_path, capsy
     assert not (tmp_path / "drillyard-runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("prices_of", "share"),
+    [
+        ("2026-11-26", 0),
+        ("2026-10-27", 0),
+        ("2026-10-26", 1),
+        ("2025-06-01", 17),
+        ("2024-05-26", 30),
+        ("2019-01-01", 30),
+        ("2027-01-01", 0),
+        ("your settings", 0),
+        ("", 0),
+    ],
+)
+def test_old_prices_count_a_percent_more_for_each_month_as_a_part_of_its_own(prices_of, share):
+    now = datetime(2026, 11, 26, 12, tzinfo=UTC).timestamp()
+    listed = Cost(per_hour=2.0, prices_of=prices_of, parts=[Part(what="machine", per_hour=2.0)])
+    cost = aged(listed, now)
+    assert cost.per_hour == pytest.approx(2.0 * (1 + share / 100))
+    assert sum(p.per_hour * p.count for p in cost.parts) == pytest.approx(cost.per_hour)
+    margins = [p for p in cost.parts if p.what == f"margin for prices of {prices_of}"]
+    assert [p.note.partition(" %")[0] for p in margins] == ([str(share)] if share else [])
+    assert aged(Cost(prices_of=prices_of), now) == Cost(prices_of=prices_of), "free stays free"
+
+
+def test_max_cost_is_kept_with_the_margin_and_the_plan_shows_age_and_margin(
+    tmp_path, capsys, monkeypatch, _paid
+):
+    old = (date.today() - timedelta(days=15 * 31)).isoformat()
+    given = PaidBackend.estimate
+    monkeypatch.setattr(
+        PaidBackend,
+        "estimate",
+        lambda self, order: given(self, order).model_copy(update={"prices_of": old}),
+    )
+    path = written(tmp_path, "{max_hours: 2, max_cost: 13}")
+    assert main(["plan", path]) == 2
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"margin for prices of {old}" in shown and "15 %: 1 % for each month" in shown
+    assert f"{old}, 15 months old" in shown
+    assert "= 13.80 USD (prices of" in shown and "more than max_cost = 13 " in shown
+    assert main(["plan", path, "--set", "budget.max_cost=13.81"]) == 0
+
+
 def test_an_unknown_price_needs_a_price_or_an_explicit_word(tmp_path, capsys, monkeypatch):
     """Never a dead end: the refusal names both ways, and the second one works."""
     monkeypatch.setattr(PaidBackend, "unpriced", ["z9-big-1"])
     limited = written(tmp_path, "{max_hours: 2, max_cost: 20}")
     assert main(["plan", limited]) == 2
     text = " ".join(capsys.readouterr().out.split())
-    assert "the price list of 2026-11-01 has no z9-big-1" in text
+    assert f"the price list of {TODAY} has no z9-big-1" in text
     assert "budget.no_cost_limit: true instead of budget.max_cost" in text
     assert PaidBackend.calls == []
     free = written(tmp_path, "{max_hours: 2, no_cost_limit: true}")

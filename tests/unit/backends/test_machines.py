@@ -379,6 +379,9 @@ def test_azures_price_is_that_of_the_region():
     assert azure_prices.price("Standard_NC24ads_A100_v4", False) == 4.775
     assert azure_prices.price("Standard_NC40ads_H100_v5", True) == pytest.approx(8.38 * 0.2)
     assert azure_prices.price("Standard_ND96isr_H200_v5", False) is None
+    # Another region's price is no price: the list has an H100 in the US alone.
+    assert azure_prices.price("Standard_NC40ads_H100_v5", False, "germanywestcentral") is None
+    assert azure_prices.price("Standard_F4s_v2", False, "germanywestcentral") == 0.194
 
 
 # -- identity -------------------------------------------------------------------------------------

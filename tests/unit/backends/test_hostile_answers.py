@@ -62,7 +62,7 @@ def gcs(monkeypatch):
     from drillyard_backends.gcp.store import GcsStore
 
     monkeypatch.setattr("google.auth.default", lambda **_: (AnonymousCredentials(), "p"))
-    monkeypatch.setattr("drillyard_backends.gcp.store.PATIENCE_S", 0.2)
+    monkeypatch.setattr("drillyard_backends.gcp.store.PATIENCE_S", 0.01)
     return GcsStore("gs://bucket/x")
 
 

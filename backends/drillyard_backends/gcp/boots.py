@@ -1,8 +1,9 @@
 """Machines that ended before they did any work: their last words, and when these end a lease.
 
 A machine that cannot start costs minutes, and the next one of the same image in the same place
-fails in the same way. Nobody took it away, so it does not lead to an on-demand machine. Its serial
-port is read until its program has reached the bucket; after that, its own record says why it left.
+fails in the same way. It was not taken away, so it does not lead to an on-demand machine. Its
+serial port is read until its program has reached the bucket; after that, its own record says why
+it left.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ class FailedBoots:
             lost = machine in listed and listed[machine][1].stage is Stage.LOST
             if ends:
                 self._keep(machine, boot.text)
-            # What is listed no more may have been deleted by somebody before it said all.
+            # What is listed no more may have been deleted before it said all.
             if ends or (lost and words != STOPPED):
                 self._judge(machine, self._boots.pop(machine), words, now)
         for machine in self._boots.keys() - there:

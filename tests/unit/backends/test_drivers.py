@@ -69,6 +69,7 @@ def test_recipes_for_cpus_take_builds_for_cpus(monkeypatch, tmp_path):
     assert asked[0][:2] == ["-c", "lock"]
 
 
+@pytest.mark.heavy
 def test_pip_takes_the_build_of_the_further_index_under_the_lock(tmp_path):
     """The lock names 2.13.0; the index of PyPI has that, PyTorch's has 2.13.0+cpu."""
     for index, version in (("pypi", "2.13.0"), ("pytorch", "2.13.0+cpu")):

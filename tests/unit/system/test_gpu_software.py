@@ -11,6 +11,8 @@ from drillyard.errors import UserError
 from drillyard.system import gpu_software
 from drillyard.worker import gpu
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):

@@ -65,8 +65,7 @@ def examine(
     """
     findings = [
         *_life(config, order, clock),
-        *_store(order),
-        *wheels.examine(order, config.target),
+        *_store(order, config),
         *_context(config),
         *_priced(config),
         *job_width.examine(config, order),
@@ -203,7 +202,8 @@ def _life(config: AzureConfig, order: Order | None, clock: Clock) -> Iterator[Fi
         )
 
 
-def _store(order: Order | None) -> Iterator[Finding]:
+def _store(order: Order | None, config: AzureConfig) -> Iterator[Finding]:
+    yield from wheels.examine(order, config.target)
     if order is not None and not order.store_url.startswith("az://"):
         yield problem(
             "store",

@@ -128,7 +128,8 @@ class FailedBoots:
             if boot.text is None:
                 continue
             words, ends = last_words(boot.text)
-            lost = machine in listed and listed[machine][1].stage is Stage.LOST
+            row = listed[machine][1] if machine in listed else None
+            lost = row is not None and row.stage is Stage.LOST and row.sure
             if ends:
                 self._keep(machine, boot.text)
             # What is listed no more may have been deleted before it said all.

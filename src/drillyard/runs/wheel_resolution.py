@@ -14,13 +14,13 @@ import re
 import tempfile
 import urllib.request
 import zipfile
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from drillyard.errors import InfrastructureError, UserError
-from drillyard.mailbox.files import sha256_file
+from drillyard.errors import UserError
 from drillyard.runs.requirements import dry_run, pip
 from drillyard.system.installed_packages import REQUIREMENT, closure, normal_name
 
@@ -45,7 +45,7 @@ sys.exit(main())
 """pip, which otherwise takes the conditions of requirements (``; python_version < "3.12"``) for
 questions about the Python that it runs in."""
 _ANSWER_S = 10.0
-_ABSENT = re.compile(r"requirement (?P<name>[\w.-]+)(?P<version>\S*) cannot be found")
+_ABSENT = re.compile(r"requirement (\S+) cannot be found")
 
 
 @dataclass(frozen=True)
@@ -66,28 +66,16 @@ class Target:
         return f"Python {self.python} on Linux {MACHINE}"
 
 
-@dataclass(frozen=True)
-class Resolved:
-    """A wheel that pip chose.
-
-    Attributes:
-        pin: ``name==version``.
-        sha256: Its hash, if the index says it.
-        size: In bytes; 0 if its server does not say it.
-    """
-
-    pin: str
-    sha256: str | None
-    size: int
-
-
 @functools.cache
-def resolve(lines: tuple[str, ...], target: Target) -> tuple[Resolved, ...]:
-    """Returns the packages that machines lack, with every dependency.
+def resolve(lines: tuple[str, ...], target: Target) -> Mapping[str, int]:
+    """Chooses wheels of the packages that machines lack, with every dependency.
 
     Args:
         lines: The requirements.
         target: The machines.
+
+    Returns:
+        ``name==version`` -> bytes; 0 if its server does not say that.
 
     Raises:
         UserError: A package has no wheel, they cannot be had together, or they are too large.
@@ -104,23 +92,24 @@ def resolve(lines: tuple[str, ...], target: Target) -> tuple[Resolved, ...]:
                 [*options, *_options(target), *lines], [*lines], scratch, _program(target)
             )
         except UserError as error:
-            raise _without_wheel(error, target, scratch) from error
-    resolved = []
-    for item in report:
-        version, source = item["metadata"]["version"], item["download_info"]
-        if not version.endswith(f"+{_MACHINE_LABEL}"):
-            pin = f"{item['metadata']['name']}=={version}"
-            digest = source.get("archive_info", {}).get("hashes", {}).get("sha256")
-            resolved.append(Resolved(pin, digest, _size(source["url"])))
-    _refuse_size(sum(each.size for each in resolved))
-    return tuple(resolved)
+            if absent := _ABSENT.search(error.message):
+                raise _without_wheel(absent[1], target) from error
+            raise
+    chosen = {
+        f"{item['metadata']['name']}=={item['metadata']['version']}": item["download_info"]["url"]
+        for item in report
+        if not item["metadata"]["version"].endswith(f"+{_MACHINE_LABEL}")
+    }
+    sizes = {pin: _size(url) for pin, url in chosen.items()}
+    _refuse_size(sum(sizes.values()))
+    return sizes
 
 
-def download(resolved: tuple[Resolved, ...], target: Target, folder: Path) -> list[Path]:
-    """Downloads the wheels that were chosen, and verifies them.
+def download(pins: Collection[str], target: Target, folder: Path) -> list[Path]:
+    """Downloads the wheels that were chosen; pip compares them with the hashes of the index.
 
     Args:
-        resolved: What ``resolve`` returned.
+        pins: What ``resolve`` returned.
         target: The machines.
         folder: An empty local folder.
 
@@ -129,19 +118,14 @@ def download(resolved: tuple[Resolved, ...], target: Target, folder: Path) -> li
 
     Raises:
         UserError: They are too large.
-        InfrastructureError: The package index does not answer, or has other files now.
+        InfrastructureError: The package index does not answer.
     """
-    if not resolved:
+    if not pins:
         return []
-    pins, place = [each.pin for each in resolved], folder / "wheels"
-    options = ["download", "--no-deps", "--dest", str(place), *_options(target)]
-    pip([*options, *pins], pins, folder, _program(target))
-    paths = sorted(place.glob("*.whl"))
+    options = ["download", "--no-deps", "--dest", str(folder / "wheels"), *_options(target)]
+    pip([*options, *pins], [*pins], folder, _program(target))
+    paths = sorted((folder / "wheels").glob("*.whl"))
     _refuse_size(sum(path.stat().st_size for path in paths))
-    hashes = {each.sha256 for each in resolved}
-    for path in paths:
-        if None not in hashes and sha256_file(path) not in hashes:
-            raise InfrastructureError(f"{path.name} is not what the index promised (sha256)")
     return paths
 
 
@@ -195,24 +179,13 @@ def _stand_ins(folder: Path, lines: tuple[str, ...], extras: tuple[str, ...]) ->
     return constraints
 
 
-def _without_wheel(error: UserError, target: Target, scratch: Path) -> UserError:
-    """Tells a package that has no wheel for the machines from one that does not exist."""
-    absent = _ABSENT.search(error.message)
-    if absent is None:
-        return error
-    try:
-        known = pip(["index", "versions", absent["name"], "-v"], [absent["name"]], scratch)
-    except UserError:
-        return error
-    if absent["version"].startswith("==") and absent["version"][2:] not in re.findall(
-        r"[^\s,()]+", known
-    ):
-        return error
+def _without_wheel(requirement: str, target: Target) -> UserError:
     return UserError(
-        f"requirement {absent['name']}{absent['version']} has no wheel for {target}",
-        hint=f"use an image or a container that has it, and leave it out of `requirements:`; or "
-        f"write `python: null` under `backends.{target.backend}`: then machines ask the package "
-        "index, and need a public address or a NAT; or `python:` with the version of your image",
+        f"requirement {requirement} has no wheel for {target} in your package index",
+        hint="check name and version; if it has none, use an image or a container that has it, "
+        "and leave it out of `requirements:`; or let machines ask the package index by a public "
+        f"address or a NAT, with `python: null` under `backends.{target.backend}`; or write "
+        "`python:` with the version of your image",
     )
 
 

@@ -67,14 +67,14 @@ def examine(order: Order | None, target: Target | None) -> Iterator[Finding]:
         yield warning("python", text, fix)
         return
     try:
-        resolved = resolve(tuple(order.requirements), target)
+        sizes = resolve(tuple(order.requirements), target)
     except InfrastructureError as error:
         yield warning("requirements", f"not checked: {error.message}", error.hint)
     except UserError as error:
         yield problem("requirements", error.message, error.hint)
     else:
-        size = sum(each.size for each in resolved)
-        what = f"wheels for {target} travel to the machines: {len(resolved)}, {size / 1e6:.1f} MB"
+        size = sum(sizes.values()) / 1e6
+        what = f"wheels for {target} travel to the machines: {len(sizes)}, {size:.1f} MB"
         yield passed("requirements", what)
 
 

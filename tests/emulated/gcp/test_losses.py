@@ -70,10 +70,10 @@ def test_a_machine_without_a_status_is_believed_to_be_lost_after_the_listings_la
     reconciler = slow._reconciler(order)
     row = Managed("x-w0-0", Machine(0), Stage.LOST, "zones/z/instances/x-w0-0", sure=False)
     view = {Group(Place("z"), 0): [row]}
-    assert list(reconciler._lost(view).values()) == [[]]
+    assert list(reconciler._lost(view, set()).values()) == [[]]
     clock.advance(14.0)
-    assert list(reconciler._lost(view).values()) == [[]]
+    assert list(reconciler._lost(view, set()).values()) == [[]]
     clock.advance(2.0)
-    assert list(reconciler._lost(view).values()) == [[row]]
+    assert list(reconciler._lost(view, set()).values()) == [[row]]
     sure = {Group(Place("z"), 1): [replace(row, sure=True)]}
     assert list(reconciler._lost(sure).values()) == [[replace(row, sure=True)]]

@@ -107,7 +107,7 @@ def rehearse_command(
     """
     from drillyard.system.output_files import check_folder
     from drillyard_emulators.faults import parse_faults
-    from drillyard_emulators.rehearsal import physics_of, rehearsal_of, start_of
+    from drillyard_emulators.rehearsal import physics_of, rehearsal_of, start_of, way_to_index
 
     if fault == ["list"]:
         _list_faults(on or "gcp")
@@ -136,7 +136,10 @@ def rehearse_command(
         try:
             rehearsal.behave(physics)
             command += rehearsal.arguments()
-            code = _run(command, home, rehearsal.env(), quiet=as_json)
+            env = rehearsal.env()
+            if spec.requirements:
+                env |= way_to_index(env)
+            code = _run(command, home, env, quiet=as_json)
             account = rehearsal.account(PATIENCE_S)
             if keep is not None:
                 rehearsal.keep(keep / "store")

@@ -5,6 +5,7 @@ What differs from cloud to cloud is in its subclasses; ``drillyard rehearse`` kn
 
 from __future__ import annotations
 
+import os
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -12,6 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar
+from urllib.parse import urlsplit
+
+import certifi
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, DrillyardError, UserError
@@ -22,6 +26,27 @@ from drillyard_emulators.faults import Fault, Kind, merged
 from drillyard_emulators.http.fields import Document
 from drillyard_emulators.http.handle import Emulator
 from drillyard_emulators.http.states import CloudState, MachineState, NodeState
+
+
+def way_to_index(network: Mapping[str, str]) -> dict[str, str]:
+    """Returns variables by which pip reaches the user's package index, past the emulated network.
+
+    The command resolves ``requirements:`` on this computer, as it does without a rehearsal.
+
+    Args:
+        network: Variables of the emulated network.
+    """
+    emulated, given = Path(network["REQUESTS_CA_BUNDLE"]), os.environ
+    trusted = (given.get(name) for name in ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"))
+    both = emulated.with_name("index-too.pem")
+    both.write_bytes(
+        emulated.read_bytes() + Path(next(filter(None, trusted), certifi.where())).read_bytes()
+    )
+    own = urlsplit(given.get("PIP_INDEX_URL", "")).hostname or "localhost"
+    hosts = f"127.0.0.1,localhost,pypi.org,files.pythonhosted.org,{own}"
+    proxy = given.get("https_proxy") or given.get("HTTPS_PROXY")
+    way = {"PIP_PROXY": proxy} if proxy else {"NO_PROXY": hosts, "no_proxy": hosts}
+    return {"REQUESTS_CA_BUNDLE": str(both), "PIP_CERT": str(both), **way}
 
 
 @dataclass(frozen=True, slots=True)

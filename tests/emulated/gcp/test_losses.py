@@ -76,4 +76,4 @@ def test_a_machine_without_a_status_is_believed_to_be_lost_after_the_listings_la
     clock.advance(2.0)
     assert list(reconciler._lost(view, set()).values()) == [[row]]
     sure = {Group(Place("z"), 1): [replace(row, sure=True)]}
-    assert list(reconciler._lost(sure).values()) == [[replace(row, sure=True)]]
+    assert list(reconciler._lost(sure, set()).values()) == [[replace(row, sure=True)]]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import sys
 import tempfile
@@ -47,9 +48,11 @@ def bare(path: Path) -> Callable[[int], None]:
     fmu.enterInitializationMode()
     fmu.exitInitializationMode()
 
-    def step(number: int) -> None:
+    count = itertools.count()  # a step begins where the last one ended, over all turns
+
+    def step(_: int) -> None:
         fmu.setReal([2], [7.5])
-        fmu.doStep(5.0 * number, 5.0)
+        fmu.doStep(5.0 * next(count), 5.0)
         fmu.getReal([0, 5])
 
     return step

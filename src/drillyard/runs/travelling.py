@@ -73,7 +73,9 @@ def findings(bundle: Bundle, folder: Path) -> list[Finding]:
         folder: Folder of the experiment.
     """
     size = sum(bundle.files.values()) / 1e6
-    text = f"{len(bundle.files)} files travel to the workers, {size:.1f} MB of at most "
+    count = len(bundle.files)
+    verb = "files travel" if count != 1 else "file travels"
+    text = f"{count} {verb} to the workers, {size:.1f} MB of at most "
     text += f"{MAX_BYTES / 1e6:.0f}: {few(sorted(bundle.files), _NAMED) or 'nothing'}"
     rest = sorted(bundle.stays.items())
     quiet = [f"{name} ({why})" for name, why in rest if not _is_told(name, why)]

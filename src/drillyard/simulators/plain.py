@@ -103,7 +103,7 @@ class PlainSimulator(Protocol):
     It may also have ``state()`` and ``load_state(state)`` (then a resumed run goes on in the
     middle of an episode), ``close()``, a parameter ``rng`` of ``reset`` (a
     ``numpy.random.Generator`` to draw from, seeded by the run), ``use_copy(index)``, called once
-    before the first reset, and ``notes()``: numbers by name for ``info``.
+    before the first reset, ``notes()``: numbers by name for ``info``, and ``max_episode_steps``.
     """
 
     def reset(self, config: Options) -> States:
@@ -162,16 +162,16 @@ class PlainEnv(Env):
         self._simulator = simulator
         self._spec, self._reward = resolve_agent(agent)
         self._copy = copy
-        self._low = np.array([o.min for o in self._spec.observes.values()])
-        self._span = np.array([o.max - o.min for o in self._spec.observes.values()])
+        self._ranges = [(name, o.min, o.max - o.min) for name, o in self._spec.observes.items()]
         self._actuators = Actuators(self._spec.acts)
         self._notes = getattr(simulator, "notes", dict)
         self._takes_rng = "rng" in inspect.signature(simulator.reset).parameters
         self._steps, self._clipped, self._seed = 0, 0, 0
-        self.observation_space = spaces.Box(-1.0, 1.0, (len(self._low),), np.float32)
+        self.observation_space = spaces.Box(-1.0, 1.0, (len(self._ranges),), np.float32)
         self.action_space = self._actuators.space
         self.reset_keys = self._spec.resets
-        self.max_episode_steps = self._spec.max_episode_steps
+        own_limit: int | None = getattr(simulator, "max_episode_steps", None)
+        self.max_episode_steps = self._spec.max_episode_steps or own_limit
         logged = dict.fromkeys((*self._spec.observes, *self._spec.logs))
         self._logged = list(logged)
         units = {f"state_{name}": o.unit for name, o in self._spec.observes.items()}
@@ -329,10 +329,12 @@ class PlainEnv(Env):
         return f"at {step_marker.place(self._copy, self._steps, self._seed)}"
 
     def _observe(self, states: States) -> np.ndarray:
-        values = np.array([states[name] for name in self._spec.observes], dtype=np.float64)
-        scaled = 2.0 * (values - self._low) / self._span - 1.0
-        self._clipped += int(np.count_nonzero(np.abs(scaled) > 1.0 + 1e-12))
-        seen: np.ndarray = np.clip(scaled, -1.0, 1.0).astype(np.float32)
+        # For some numbers, a fifth of the time that arrays take.
+        scaled = [
+            2.0 * (float(states[name]) - low) / span - 1.0 for name, low, span in self._ranges
+        ]
+        self._clipped += sum(abs(value) > 1.0 + 1e-12 for value in scaled)
+        seen = np.array([min(max(value, -1.0), 1.0) for value in scaled], np.float32)
         self._seen, self._states = seen, states
         return seen
 

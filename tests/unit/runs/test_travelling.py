@@ -61,7 +61,7 @@ def test_a_warning_names_what_stays_with_its_size_and_documents_are_quiet(tmp_pa
     loaded = experiment(tmp_path / "p", **sizes)
     (tmp_path / "p" / "key.txt").write_text("-----BEGIN RSA PRIVATE KEY-----")
     listed, secret, left = travelling.findings(travelling.packed(loaded), loaded.folder)
-    assert listed.severity is Severity.OK and "1 files travel" in listed.message
+    assert listed.severity is Severity.OK and "1 file travels to" in listed.message
     assert "README.md" in listed.message and "mesh.bin" not in listed.message
     assert secret.severity is left.severity is Severity.WARNING
     assert "key.txt holds a private key: never travels" in secret.message

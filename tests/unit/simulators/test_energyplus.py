@@ -90,6 +90,7 @@ def played(env: Any, steps: int = 1000, action: float = 0.5) -> list[dict[str, A
 
 def test_a_building_is_stepped_by_its_names_through_its_run_period():
     with made() as env:
+        assert env.unwrapped.max_episode_steps == 96
         _, first = env.reset(seed=1)
         assert (first["state_hour"], first["state_month"], first["state_time"]) == (0.0, 1.0, 0.0)
         infos = played(env)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from drillyard.errors import RunFailed, SimulatorError
 from drillyard.simulators.energyplus import building_model as models
@@ -84,18 +83,26 @@ class Building:
     def __init__(self, setting: EnergyPlus, agent: AgentSpec) -> None:
         self.simulator_name = setting.path.name
         self._setting, self._agent = setting, agent
+        period = setting.period
+        self.max_episode_steps = period.days * 24 * period.per_hour
         self._acts = list(agent.acts)
         self._reads = [name for name in self._read_names() if name not in CALENDAR]
         self._simulation: Simulation | None = None
         self._steps, self._over, self._checked = 0, False, False
+        self._today: dict[str, float] = {}
 
     def reset(self, config: Options) -> States:
         """Begins an episode; the config has the weather file and fields of the model."""
         self.close()
         self._steps, self._over = 0, False
         simulation = self._started(config)
-        with keep_alive("EnergyPlus sizes the building and warms it up"), self._explained(config):
-            simulation.advance()
+        try:
+            with keep_alive("EnergyPlus sizes the building and warms it up"):
+                simulation.advance()
+        except UnknownPoint as error:
+            raise self._unknown(error) from error
+        except EngineFailed as error:
+            raise self._failed(error, config) from error
         if not self._checked:
             self._check_units(simulation)
             self._checked = True
@@ -105,8 +112,10 @@ class Building:
         """One time step of the model."""
         assert self._simulation is not None
         values = [float(actions[name]) for name in self._acts]  # type: ignore[arg-type]
-        with self._explained(actions):
+        try:
             self._over = not self._simulation.advance(values)
+        except EngineFailed as error:
+            raise self._failed(error, actions) from error
         self._steps += 1
         return self._states()
 
@@ -146,16 +155,16 @@ class Building:
 
     def _states(self) -> dict[str, float]:
         assert self._simulation is not None
-        period, hours = self._setting.period, self._steps / self._setting.period.per_hour
-        day = period.day(int(hours // 24))
+        hours = self._steps / self._setting.period.per_hour
+        if self._steps % (24 * self._setting.period.per_hour) == 0:  # a new day
+            day = self._setting.period.day(int(hours // 24))
+            self._today = {
+                "day_of_week": (self._simulation.day_of_week - 1 + hours // 24) % 7 + 1,
+                "day_of_year": float(day.timetuple().tm_yday),
+                "month": float(day.month),
+            }
         states = dict(zip(self._reads, self._simulation.values, strict=True))
-        return states | {
-            "time": hours * 3600.0,
-            "hour": math.fmod(hours, 24.0),
-            "day_of_week": (self._simulation.day_of_week - 1 + hours // 24) % 7 + 1,
-            "day_of_year": float(day.timetuple().tm_yday),
-            "month": float(day.month),
-        }
+        return {**states, "time": hours * 3600.0, "hour": math.fmod(hours, 24.0), **self._today}
 
     def _name(self, name: str) -> str:
         return self._setting.names.get(name, name)
@@ -168,27 +177,24 @@ class Building:
             names += [n for n, p in setting.names.items() if p.count("/") < 2]
         return [n for n in dict.fromkeys(names) if n not in agent.acts]
 
-    @contextlib.contextmanager
-    def _explained(self, given: Options) -> Iterator[None]:
-        """Errors of the engine in the words of its own error file."""
-        try:
-            yield
-        except UnknownPoint as error:
-            known = [p.name for p in points(self._setting.path) if p.kind == error.kind]
-            own = next((k for k in (*self._acts, *self._reads) if self._name(k) == error.name), "")
-            raise SimulatorError(
-                f"is not {'an' if error.kind == 'actuator' else 'a'} {error.kind} of the model",
-                field=f"simulator.agent: {own}",
-                value=error.name,
-                allowed=f"`drillyard list points {self.simulator_name}` shows all {len(known)}",
-                known=known,
-            ) from error
-        except EngineFailed as error:
-            raise RunFailed(
-                f"EnergyPlus ended with errors after {self._steps} steps of "
-                f"{self.simulator_name}, with {given}:{error}",
-                hint="correct the model or its weather file, as EnergyPlus says",
-            ) from error
+    def _unknown(self, error: UnknownPoint) -> SimulatorError:
+        known = [p.name for p in points(self._setting.path) if p.kind == error.kind]
+        own = next((k for k in (*self._acts, *self._reads) if self._name(k) == error.name), "")
+        return SimulatorError(
+            f"is not {'an' if error.kind == 'actuator' else 'a'} {error.kind} of the model",
+            field=f"simulator.agent: {own}",
+            value=error.name,
+            allowed=f"`drillyard list points {self.simulator_name}` shows all {len(known)}",
+            known=known,
+        )
+
+    def _failed(self, error: EngineFailed, given: Options) -> RunFailed:
+        """The error for one of the engine, in the words of its own error file."""
+        return RunFailed(
+            f"EnergyPlus ended with errors after {self._steps} steps of {self.simulator_name}, "
+            f"with {given}:{error}",
+            hint="correct the model or its weather file, as EnergyPlus says",
+        )
 
     def _check_units(self, simulation: Simulation) -> None:
         """Refuses units that contradict those of the model."""

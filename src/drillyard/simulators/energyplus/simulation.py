@@ -178,10 +178,7 @@ class Simulation:
         """A callback: C code would lose an exception."""
 
         def guarded(_: Any) -> None:
-            exchange, state = engine().exchange, self._state
-            if self._stopping or not exchange.api_data_fully_ready(state):
-                return
-            if exchange.warmup_flag(state) or exchange.kind_of_sim(state) != _WEATHER_PERIOD:
+            if self._stopping or (self._readers is None and not self._in_run_period()):
                 return
             try:
                 step()
@@ -189,9 +186,18 @@ class Simulation:
                 self._error = None if isinstance(error, GreenletExit) else error
                 self._stopping = True
             if self._stopping:
-                engine().runtime.stop_simulation(state)
+                engine().runtime.stop_simulation(self._state)
 
         return guarded
+
+    def _in_run_period(self) -> bool:
+        """Whether sizing and warm-up are over; they do not come again."""
+        exchange, state = engine().exchange, self._state
+        return bool(
+            exchange.api_data_fully_ready(state)
+            and not exchange.warmup_flag(state)
+            and exchange.kind_of_sim(state) == _WEATHER_PERIOD
+        )
 
     def _before_step(self) -> None:
         if self._readers is None:

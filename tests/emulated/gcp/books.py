@@ -17,6 +17,11 @@ def machines(cloud: GcpEmulator, order: Order, all_: bool = False) -> list[dict[
     return [m for m in found if m["labels"].get("drillyard-lease") == order.lease_id]
 
 
+def up(cloud: GcpEmulator, order: Order) -> list[str]:
+    """Names of a lease's machines that are up."""
+    return sorted(m["name"] for m in machines(cloud, order) if m["status"] == "RUNNING")
+
+
 def nothing_left(cloud: GcpEmulator, order: Order) -> bool:
     """No machine, disk, group or template of a lease by the emulator's own books."""
     digits = order.lease_id.removeprefix("dy-")

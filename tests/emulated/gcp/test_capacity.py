@@ -8,7 +8,7 @@ from drillyard.backend import Liveness
 from drillyard.errors import NoCapacity
 from drillyard_backends.gcp import backend as module
 from drillyard_backends.gcp.backend import GcpBackend
-from tests.emulated.gcp.books import gone, machines, three
+from tests.emulated.gcp.books import gone, machines, three, up
 from tests.helpers.patience import until
 
 QUOTA = "Quota 'INSTANCE_GROUP_MANAGERS' exceeded. Limit: 0.0 in region europe-west1."
@@ -143,14 +143,7 @@ def test_spot_machines_that_are_lost_come_back_and_at_last_on_demand(
     lease = policy.provision(order)
     for generation in range(3):
         name = f"{order.lease_id}-w0-{generation}"
-
-        def there(name: str = name) -> bool:
-            policy.tend(lease, 1)
-            return name in [
-                m["name"] for m in machines(bodiless, order) if m["status"] == "RUNNING"
-            ]
-
-        until(there, what=name)
+        until(lambda: policy.tend(lease, 1) >= 0 and name in up(bodiless, order), what=name)  # noqa: B023
         if generation < 2:
             bodiless.happen("preempt", name)
     lived = {m["name"]: m["spot"] for m in machines(bodiless, order, all_=True)}
@@ -167,17 +160,17 @@ def test_a_machine_that_dies_again_and_again_is_not_replaced_for_ever(
     policy = GcpBackend(**settings, replacements=1)
     order = order.model_copy(update={"workers": workers})
     lease = policy.provision(order)
-
-    def running() -> list[str]:
-        return sorted(m["name"] for m in machines(bodiless, order) if m["status"] == "RUNNING")
-
     for generation in range(2):
         name = f"{order.lease_id}-w0-{generation}"
-        until(lambda: policy.tend(lease, workers) == workers and name in running(), 60, name)  # noqa: B023
+        until(
+            lambda: policy.tend(lease, workers) == workers and name in up(bodiless, order),  # noqa: B023
+            60,
+            name,
+        )
         bodiless.happen("crash", name)
     if workers == 2:
         until(lambda: policy.tend(lease, 2) == 1, 60, "one of two")
-        assert running() == [f"{order.lease_id}-w1-0"]
+        assert up(bodiless, order) == [f"{order.lease_id}-w1-0"]
     else:
         with pytest.raises(NoCapacity, match=r"1 of 1 machines \(w0\) were lost"):
             until(lambda: policy.tend(lease, 1) == 0, 60, "a refusal")
@@ -192,14 +185,10 @@ def test_a_group_that_repairs_makes_a_lost_machine_again_by_itself(
     repairing = GcpBackend(**settings, repair=True)
     lease = repairing.provision(order)
     name = f"{order.lease_id}-w0-0"
-
-    def running() -> list[str]:
-        return [m["name"] for m in machines(bodiless, order) if m["status"] == "RUNNING"]
-
-    until(lambda: running() == [name], 60, name)
+    until(lambda: up(bodiless, order) == [name], 60, name)
     bodiless.happen("crash", name)
     until(lambda: len(machines(bodiless, order, all_=True)) == 2, 60, "another of that name")
-    until(lambda: running() == [name], 60, name)
+    until(lambda: up(bodiless, order) == [name], 60, name)
     assert repairing.tend(lease, 1) == 1
     assert {m["name"] for m in machines(bodiless, order, all_=True)} == {name}
     assert len(machines(bodiless, order, all_=True)) == 2

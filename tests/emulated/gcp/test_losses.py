@@ -12,7 +12,7 @@ from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_backends.gcp.managed import Group, Managed, Stage
 from drillyard_backends.gcp.naming import Machine
 from drillyard_backends.gcp.zones import Place
-from tests.emulated.gcp.books import BUSY, gone, machines
+from tests.emulated.gcp.books import BUSY, gone, machines, up
 from tests.helpers.patience import until
 
 
@@ -23,15 +23,11 @@ def test_a_machine_that_deletes_itself_just_now_is_replaced_by_the_next_look(
     """ "The resource is not ready" is no reason to end anything."""
     lease = backend.provision(order)
     names = [f"{order.lease_id}-w0-{generation}" for generation in range(2)]
-
-    def running() -> list[str]:
-        return [m["name"] for m in machines(bodiless, order) if m["status"] == "RUNNING"]
-
-    until(lambda: running() == names[:1], what=names[0])
+    until(lambda: up(bodiless, order) == names[:1], what=names[0])
     for call in ("deleteInstances", "serialPort"):
         bodiless.fault(call, status=status, reason=reason, times=1)
     bodiless.happen("crash", names[0])
-    until(lambda: backend.tend(lease, 1) == 1 and running() == names[1:], what=names[1])
+    until(lambda: backend.tend(lease, 1) == 1 and up(bodiless, order) == names[1:], what=names[1])
     assert [rule["played"] for rule in bodiless.state()["faults"]] == [1, 1]
     gone(bodiless, backend, lease)
 
@@ -44,11 +40,7 @@ def test_a_lost_machine_that_is_listed_no_more_gets_no_successor_of_its_name(
     bodiless.physics(notice_s=0.2, lost_stay_listed=False)
     lease = backend.provision(order)
     first, second = f"{order.lease_id}-w0-0", f"{order.lease_id}-w0-1"
-
-    def running(name: str) -> bool:
-        return name in [m["name"] for m in machines(bodiless, order) if m["status"] == "RUNNING"]
-
-    until(lambda: backend.tend(lease, 1) == 1 and running(first), 60, first)
+    until(lambda: backend.tend(lease, 1) == 1 and first in up(bodiless, order), 60, first)
     backend.tend(lease, 1)
     mailbox = Mailbox(open_store(order.store_url), order.experiment)
     started = records.Started(machine=first, number="1", group="zones/z/g", written_at=1.0)

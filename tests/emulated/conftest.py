@@ -11,7 +11,7 @@ import pytest
 
 from drillyard_emulators.http.handle import AzureEmulator, Emulator, GcpEmulator
 from tests.helpers import rules
-from tests.helpers.azure_lab import AzureLab, needs_azurite, opened, point
+from tests.helpers.azure_lab import AzureLab, named, needs_azurite, opened, point
 from tests.helpers.proofs import AzureBench, GcpBench, ProofBench
 
 _start = Emulator.__init__
@@ -82,6 +82,25 @@ def azure(request, tmp_path_factory):
         if getattr(request.module, "BODILESS", False):
             cloud.physics(processes=False)
         yield cloud
+
+
+@pytest.fixture
+def settings(azure):
+    """Of a backend in that workspace, which is afterwards as it was."""
+    usual = azure.state()["physics"]
+    prefix = f"lab-{uuid.uuid4().hex[:8]}"
+    yield named(azure, image="mcr.example/drillyard:1", compute=None, prefix=prefix)
+    azure.clear_faults()
+    azure.physics(**usual)
+    azure.ask("manager", denied=[], foreign=[], taken=[])
+
+
+@pytest.fixture
+def backend(settings):
+    """A backend in it."""
+    from drillyard_backends.azure.backend import AzureBackend
+
+    return AzureBackend(**settings)
 
 
 @pytest.fixture

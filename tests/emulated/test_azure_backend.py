@@ -19,7 +19,7 @@ from drillyard.testing.backend_suite import BackendSuite
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.login import credential
 from tests.emulated.troubles import no_requests, refusals
-from tests.helpers.azure_lab import named, needs_azurite
+from tests.helpers.azure_lab import needs_azurite
 from tests.helpers.patience import until
 
 pytestmark = needs_azurite()
@@ -28,17 +28,9 @@ CHANGES = "^(PUT|POST|PATCH|DELETE) management"
 
 
 @pytest.fixture
-def settings(azure):
-    prefix = f"lab-{uuid.uuid4().hex[:8]}"
-    yield named(azure, image="mcr.example/drillyard:1", compute=None, prefix=prefix)
-    azure.clear_faults()
-
-
-@pytest.fixture
-def backend(settings):
-    made = AzureBackend(**settings)
-    made.prepare_store(made.store_url())
-    return made
+def backend(backend):
+    backend.prepare_store(backend.store_url())
+    return backend
 
 
 @pytest.fixture

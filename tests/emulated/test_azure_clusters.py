@@ -10,10 +10,9 @@ from drillyard_backends.azure import clusters, known_clusters
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.errors import Exists
 from drillyard_backends.azure.service import Service
-from drillyard_emulators.azure.model import Physics
 from tests.helpers.azure_lab import (
+    another,
     gone,
-    named,
     needs_azurite,
     opened,
     order_of,
@@ -28,26 +27,9 @@ TICKET = "t0001-s1.train"
 
 @pytest.fixture(scope="module")
 def azure(tmp_path_factory):
-    yield from opened(tmp_path_factory.mktemp("azure"), bodies=True)
-
-
-@pytest.fixture
-def settings(azure):
-    usual = {**Physics().model_dump(), "processes": False}
-    azure.physics(**usual)
-    yield named(azure, image="mcr.example/drillyard:1", compute=None, prefix="clusters")
-    azure.physics(**usual)
-    azure.ask("manager", taken=[])
-    azure.clear_faults()
-
-
-@pytest.fixture
-def backend(settings):
-    return AzureBackend(**settings)
-
-
-def another(backend):
-    return AzureBackend(**backend.config.model_dump(exclude_unset=True))
+    for cloud in opened(tmp_path_factory.mktemp("azure"), bodies=True):
+        cloud.physics(processes=False)
+        yield cloud
 
 
 def test_a_new_cluster_that_is_answered_as_missing_is_not_written_off(azure, backend, settings):

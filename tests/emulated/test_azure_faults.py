@@ -17,7 +17,6 @@ from drillyard_backends.azure.login import credential
 from drillyard_backends.azure.rest import CONNECT_S, READ_S
 from tests.helpers.azure_lab import (
     gone,
-    named,
     needs_azurite,
     order_of,
     rented,
@@ -28,17 +27,6 @@ from tests.helpers.patience import until
 BODILESS = True
 
 pytestmark = needs_azurite()
-
-
-@pytest.fixture
-def settings(azure):
-    yield named(azure, image="mcr.example/drillyard:1", compute=None, prefix="faults")
-    azure.clear_faults()
-
-
-@pytest.fixture
-def backend(settings):
-    return AzureBackend(**settings)
 
 
 def test_a_cluster_that_goes_before_a_job_comes_is_gone_and_nobody_s_mistake(azure, backend):
@@ -313,7 +301,7 @@ def test_what_a_job_is_made_of(azure, backend):
     job = backend._service.client.jobs.get(name)
     assert job.experiment_name == "faults" and job.display_name == "t0001-s1"
     assert 600 <= job.limits.timeout <= 600 + 120
-    place = "datastores/workspaceblobstore/paths/faults/faults/runs/t0001-s1"
+    place = f"workspaceblobstore/paths/{backend.config.prefix}/faults/runs/t0001-s1"
     assert job.outputs["results"].path.rstrip("/").endswith(place)
     gone(azure, backend, lease)
 

@@ -19,10 +19,10 @@ from drillyard.system.clock import SYSTEM
 from drillyard_backends.azure import ending, environment, job_body, jobs
 from drillyard_backends.azure import job as program
 from drillyard_backends.azure.backend import AzureBackend
-from drillyard_emulators.azure.model import Physics, seconds
+from drillyard_emulators.azure.model import seconds
 from tests.helpers.azure_lab import (
+    another,
     gone,
-    named,
     needs_azurite,
     order_of,
     rented,
@@ -30,29 +30,11 @@ from tests.helpers.azure_lab import (
 )
 from tests.helpers.patience import until
 
+BODILESS = True
+
 pytestmark = [needs_azurite(), pytest.mark.timeout(300)]
 TICKET = "t0001-s1.train"
 CANCEL = "Microsoft.MachineLearningServices/workspaces/jobs/cancel/action"
-
-
-@pytest.fixture
-def settings(azure):
-    usual = {**Physics().model_dump(), "processes": False}
-    azure.physics(**usual)
-    yield named(azure, image="mcr.example/drillyard:1", compute=None, prefix="jobs")
-    azure.physics(**usual)
-    azure.ask("manager", denied=[], foreign=[])
-    azure.clear_faults()
-
-
-@pytest.fixture
-def backend(settings):
-    return AzureBackend(**settings)
-
-
-def another(backend):
-    """The same backend in a process that knows nothing."""
-    return AzureBackend(**backend.config.model_dump(exclude_unset=True))
 
 
 def running(azure, backend, ticket=TICKET):
@@ -277,7 +259,8 @@ def test_the_body_is_what_azure_ml_s_own_client_would_send(azure, backend):
     lease = rented(wide, order)
     name = f"{order.lease_id}-theirs"
     ours = wide._entity(order, name, TICKET)
-    path = "azureml://datastores/workspaceblobstore/paths/jobs/faults/runs/t0001-s1"
+    folder = f"paths/{wide.config.prefix}/faults/runs/t0001-s1"
+    path = f"azureml://datastores/workspaceblobstore/{folder}"
     made = command(
         name=name,
         display_name="t0001-s1",

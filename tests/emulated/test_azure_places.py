@@ -19,7 +19,6 @@ from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.choices import alternatives
 from tests.helpers.azure_lab import (
     gone,
-    named,
     needs_azurite,
     order_of,
     reactor,
@@ -33,12 +32,6 @@ BODILESS = True
 pytestmark = needs_azurite()
 SMALL, LARGE = "Standard_F4s_v2", "Standard_F8s_v2"
 SIZES = f"backends: {{azure: {{compute: null, capacity_s: 4, vm_sizes: [{LARGE}, {SMALL}]}}}}"
-
-
-@pytest.fixture
-def settings(azure):
-    yield named(azure, image="mcr.example/drillyard:1", compute=None, prefix="places")
-    azure.physics(full=[])
 
 
 def test_each_pair_of_size_and_region_has_a_cluster_of_its_own():

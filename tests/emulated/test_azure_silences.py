@@ -19,7 +19,7 @@ from drillyard_backends.azure.errors import translated
 from drillyard_backends.azure.login import credential
 from drillyard_emulators.azure.rehearsal import KINDS, AzureRehearsal
 from drillyard_emulators.faults import parse_faults
-from tests.helpers.azure_lab import gone, named, needs_azurite, order_of, rented, statuses
+from tests.helpers.azure_lab import gone, needs_azurite, order_of, rented, statuses
 from tests.helpers.patience import until
 
 BODILESS = True
@@ -31,15 +31,6 @@ Attempted credentials:
 \tEnvironmentCredential: HTTPSConnectionPool(host='login.microsoftonline.com', port=443): Max \
 retries exceeded with url: /t/oauth2 (Caused by ProxyError('Unable to connect to proxy'))
 To mitigate this issue, please refer to the troubleshooting guidelines."""
-
-
-@pytest.fixture
-def backend(azure):
-    yield AzureBackend(
-        **named(azure, image="mcr.example/drillyard:1", compute=None, prefix="silences")
-    )
-    azure.clear_faults()
-    azure.physics(cores=None, stuck=0, cancel_s=0.0)
 
 
 @pytest.fixture

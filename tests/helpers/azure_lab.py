@@ -90,6 +90,11 @@ def order_of(backend: AzureBackend, workers: int = 1, **more: Any) -> Order:
     )
 
 
+def another(backend: AzureBackend) -> AzureBackend:
+    """The same backend in a process that knows nothing."""
+    return AzureBackend(**backend.config.model_dump(exclude_unset=True))
+
+
 def rented(backend: AzureBackend, order: Order) -> Lease:
     """A lease whose cluster is there."""
     lease = backend.provision(order)

@@ -60,13 +60,6 @@ def test_global_values_may_be_given_in_the_command(file):
     assert loaded.provenance["parameters.const_args.width"] == "--globals:1"
 
 
-def test_missing_parameters_are_named(file):
-    with pytest.raises(ConfigError, match="missing required parameter: width") as caught:
-        load(file)
-    assert caught.value.line == 11
-    assert "--width" in str(caught.value.hint)
-
-
 def test_unused_globals_are_told(file):
     loaded = load(file, globals_=["{width: 1, widht: 2}"])
     assert any("widht" in f.message and f.severity == "warning" for f in loaded.findings)
@@ -94,12 +87,6 @@ def test_tunables(file, tmp_path):
         "groups.yaml:4 through the default of net.width"
     )
     assert "net" in loaded.spec.parameters.tunables
-    with pytest.raises(ConfigError, match="active tunable"):
-        load(file, globals_=["{tunable_params_map: {which: [net]}, width: 7}"])
-    with pytest.raises(ConfigError, match="active tunable"):
-        load(file, globals_=["{tunable_params_map: {which: [net]}}"], values={"width": "7"})
-    with pytest.raises(ConfigError, match="not in tunable_params_map"):
-        load(file, globals_=["{width: 1}"])
 
 
 def test_references_are_replaced_by_parameters_and_variables(file, monkeypatch):

@@ -17,7 +17,7 @@ from distributed.diskutils import WorkSpace
 from drillyard.backend import Liveness
 from drillyard.errors import ConfigError, DrillyardError, InfrastructureError, UserError
 from drillyard.findings import Severity
-from drillyard.mailbox.records import Claim, Ending, Phase, WorkerRecord
+from drillyard.mailbox.records import Claim, Ending, Phase
 from drillyard.mailbox.status import Cause, Status
 from drillyard.system.operating_system import boot_id, pid_namespace
 from drillyard.system.processes import ProcessId, marked, send
@@ -30,6 +30,7 @@ from drillyard_backends.dask.cluster import MOST_AGENTS
 from drillyard_backends.dask.versions import compare
 from drillyard_backends.dask.worker_proxy import WorkerProxy
 from tests.helpers.patience import until
+from tests.helpers.records import tell_worker
 from tests.helpers.toy import Toys
 
 
@@ -177,16 +178,9 @@ def test_a_mailbox_that_workers_do_not_share_is_refused(cluster, toy):
 
 def claimed_by(toy, ticket, process, **elsewhere):
     """A claim of a worker of the lease that is this process, or one of another machine."""
-    worker = WorkerRecord(
-        worker="w",
-        lease=toy.lease,
-        host="other",
-        pid=process.pid,
-        pid_started=process.started,
-        written_at=0.0,
-        **({"boot_id": boot_id(), "pid_namespace": pid_namespace()} | elsewhere),
-    )
-    toy.mailbox.write("workers/w.json", worker)
+    told = {"boot_id": boot_id(), "pid_namespace": pid_namespace(), **elsewhere}
+    told |= {"host": "other", "pid": process.pid, "pid_started": process.started}
+    tell_worker(toy.mailbox, "w", toy.lease, **told)
     toy.mailbox.claim(Claim(ticket=ticket, attempt=1, worker="w", token="t", claimed_at=0.0))
 
 

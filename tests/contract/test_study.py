@@ -23,6 +23,7 @@ from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import ticket_states
 from tests.helpers.processes import run_process
+from tests.helpers.searches import LEVEL, study_file
 
 RUNNER = Path(__file__).parents[1] / "helpers" / "study_runner.py"
 
@@ -33,29 +34,8 @@ def _home(tmp_path, monkeypatch):
 
 
 def write(folder: Path, study: dict[str, Any], **more: Any) -> Path:
-    spec: dict[str, Any] = {
-        "schema": 1,
-        "name": "s",
-        "workload": "mock",
-        "mock": {"range": [0, 100]},
-        "parameters": {
-            "tunables": {
-                "g": {
-                    "params": {
-                        "level": {"type": "float", "range": [0, 1], "default": 0.5},
-                        "kind": {"type": "categorical", "values": ["a", "b"], "default": "a"},
-                    }
-                }
-            },
-            "tunable_params": ["g"],
-        },
-        "tracking": {"mlflow": None},
-        "study": {"objectives": [{"metric": "evaluate/score", "direction": "min"}], **study},
-        **more,
-    }
-    path = folder / "s.json"
-    path.write_text(json.dumps(spec))
-    return path
+    kinds = {"type": "categorical", "values": ["a", "b"], "default": "a"}
+    return study_file(folder, study, {**LEVEL, "kind": kinds}, **more)
 
 
 def run(folder: Path, study: dict[str, Any], **more: Any) -> Mailbox:

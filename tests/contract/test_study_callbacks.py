@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import drillyard
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.mailbox import run_id
 from drillyard.mailbox.records import Phase
+from tests.helpers.searches import study_file
 
 POINTS = 6
 
@@ -22,33 +22,10 @@ def _home(tmp_path, monkeypatch):
 
 
 def written(folder: Path, **study: Any) -> Path:
-    spec = {
-        "schema": 1,
-        "name": "s",
-        "workload": "mock",
-        "seeds": [1, 2],
-        "mock": {"range": [0, 100], "points": POINTS, "duration_s": 0.5},
-        "parameters": {
-            "tunables": {
-                "g": {
-                    "params": {
-                        "level": {"type": "float", "range": [0, 1], "default": 0.5},
-                    }
-                }
-            },
-            "tunable_params": ["g"],
-        },
-        "tracking": {"mlflow": None},
-        "study": {
-            "objectives": [{"metric": "evaluate/score", "direction": "min"}],
-            "chooser": "manual",
-            "cycles": [{"level": v} for v in (0.1, 0.2, 0.3)],
-            **study,
-        },
-    }
-    path = folder / "s.json"
-    path.write_text(json.dumps(spec))
-    return path
+    levels = [{"level": v} for v in (0.1, 0.2, 0.3)]
+    mock = {"range": [0, 100], "points": POINTS, "duration_s": 0.5}
+    chosen = {"chooser": "manual", "cycles": levels, **study}
+    return study_file(folder, chosen, seeds=[1, 2], mock=mock)
 
 
 def test_a_callback_stops_a_study_at_its_second_trial(tmp_path):

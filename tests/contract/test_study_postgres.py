@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -22,6 +21,7 @@ from drillyard.mailbox import Mailbox, open_store
 from drillyard.spec.load import load
 from tests.helpers.patience import PATIENCE_S
 from tests.helpers.processes import free_port, run_process
+from tests.helpers.searches import study_file
 
 FOLDERS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
@@ -70,34 +70,8 @@ def postgres():
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def write(folder: Path, url: str, trials: int, name: str = "s") -> Path:
-    path = folder / "s.json"
-    path.write_text(
-        json.dumps(
-            {
-                "schema": 1,
-                "name": name,
-                "workload": "mock",
-                "tracking": {"mlflow": None},
-                "parameters": {
-                    "tunables": {
-                        "g": {
-                            "params": {"level": {"type": "float", "range": [0, 1], "default": 0.5}}
-                        }
-                    },
-                    "tunable_params": ["g"],
-                },
-                "study": {
-                    "chooser": "tpe",
-                    "trials": trials,
-                    "storage": url,
-                    "confirm": 0,
-                    "objectives": [{"metric": "evaluate/score", "direction": "min"}],
-                },
-            }
-        )
-    )
-    return path
+def write(folder: Path, url: str, trials: int) -> Path:
+    return study_file(folder, {"chooser": "tpe", "trials": trials, "storage": url, "confirm": 0})
 
 
 def test_a_study_goes_on_from_its_memory_in_a_database(postgres, tmp_path, monkeypatch):

@@ -1,11 +1,11 @@
 """`drillyard mlflow gcp` against strict fakes of Google's APIs."""
 
 import json
-import threading
 
 import pytest
 
 from drillyard.errors import ControlPlaneError, InfrastructureError, UserError
+from drillyard.testing.clock import FakeClock
 from drillyard_backends.gcp.mlflow_server.google import Google
 from drillyard_backends.gcp.mlflow_server.image import build
 from drillyard_backends.gcp.mlflow_server.names import Choices, choose, read_data
@@ -16,23 +16,6 @@ from tests.helpers.mlflow_world import World
 
 URL = "https://drillyard-mlflow-123456789012.europe-west1.run.app"
 ME = "serviceAccount:user@emulated-project.iam.gserviceaccount.com"
-
-
-class Hasty:
-    """A clock that waits by being put forward."""
-
-    def __init__(self) -> None:
-        self.time = 1.0e9
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
-
-    def wait(self, event: threading.Event, timeout_s: float) -> bool:
-        self.time += timeout_s
-        return event.is_set()
 
 
 @pytest.fixture
@@ -56,7 +39,7 @@ def made(**more):
     choices = Choices(
         project="emulated-project", region="europe-west1", **{"members": (ME,), **more}
     )
-    return MlflowServer(choices, Google(choices.project, clock=Hasty()))
+    return MlflowServer(choices, Google(choices.project, clock=FakeClock()))
 
 
 def said(verb, *words):
@@ -188,7 +171,7 @@ def test_apis_that_are_slow_to_switch_on_are_waited_for(world, server):
     world._serviceusage_services_batchEnable = enable
     asked = []
 
-    class Clock(Hasty):
+    class Clock(FakeClock):
         def wait(self, event, timeout_s):
             asked.append(timeout_s)
             if len(asked) > 5:

@@ -18,6 +18,7 @@ from drillyard_flows import progress
 from drillyard_flows.bars import Bars
 from drillyard_flows.looks import Look, Looks, Run, Whole
 from drillyard_flows.progress import Lines
+from tests.helpers.records import board_of
 
 LONG = "a-name-that-somebody-gave-to-an-experiment-and-that-is-longer-than-a-line-of-a-terminal"
 
@@ -41,18 +42,9 @@ def drawn(bars: Bars, width: int = 80) -> list[str]:
 
 
 def board(run: str, step: int, eta_s: float | None = None, phase: Phase = Phase.TRAIN) -> Board:
-    return Board(
-        run=run,
-        phase=phase,
-        attempt=1,
-        worker="w",
-        step=step,
-        total=1_000_000,
-        episode_return=-1234.5678,
-        steps_per_s=10_000.0 if eta_s is not None else None,
-        eta_s=eta_s,
-        written_at=0.0,
-    )
+    rate = 10_000.0 if eta_s is not None else None
+    told = {"step": step, "total": 1_000_000, "eta_s": eta_s, "steps_per_s": rate}
+    return board_of(run, phase, episode_return=-1234.5678, **told)
 
 
 def running(run: str, step: int = 0, eta_s: float | None = None) -> Run:

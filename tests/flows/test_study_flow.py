@@ -5,52 +5,26 @@ from __future__ import annotations
 import json
 
 from tests.flows.conftest import Bench
+from tests.helpers.searches import study_file
 
 
-def study_file(bench: Bench, **study: object) -> str:
-    path = bench.folder / "s.json"
-    path.write_text(
-        json.dumps(
-            {
-                "schema": 1,
-                "name": "s",
-                "workload": "script",
-                "script": {
-                    "run": [
-                        """python -c "import sys; sys.exit('$kind' == 'b')" """,
-                        """python -c "print('score', 1)" """,
-                    ],
-                    "results": {"stdout": r"(\w+) ([\d.]+)"},
-                },
-                "parameters": {
-                    "tunables": {
-                        "g": {
-                            "params": {
-                                "kind": {
-                                    "type": "categorical",
-                                    "values": ["a", "b", "c"],
-                                    "default": "a",
-                                }
-                            }
-                        }
-                    },
-                    "tunable_params": ["g"],
-                },
-                "tracking": {"mlflow": None},
-                "study": {
-                    "chooser": "grid",
-                    "objectives": [{"metric": "evaluate/score"}],
-                    "confirm": 1,
-                    **study,
-                },
-            }
-        )
+def written(bench: Bench, **study: object) -> str:
+    fails_for_b = """python -c "import sys; sys.exit('$kind' == 'b')" """
+    scores = """python -c "print('score', 1)" """
+    kinds = {"type": "categorical", "values": ["a", "b", "c"], "default": "a"}
+    file = study_file(
+        bench.folder,
+        {"chooser": "grid", "confirm": 1, **study},
+        {"kind": kinds},
+        workload="script",
+        mock=None,
+        script={"run": [fails_for_b, scores], "results": {"stdout": r"(\w+) ([\d.]+)"}},
     )
-    return str(path)
+    return str(file)
 
 
 def test_a_trial_is_a_task_run_and_a_failed_one_stops_nothing(api, bench):
-    done = bench.run("run", study_file(bench))
+    done = bench.run("run", written(bench))
     assert done.returncode == 0, done.stdout + done.stderr
     run = api.flow_run("s")
     assert run["state_type"] == "COMPLETED"
@@ -79,14 +53,14 @@ def test_a_trial_is_a_task_run_and_a_failed_one_stops_nothing(api, bench):
     state = json.loads((bench.store / "s" / "study.json").read_text())
     assert (state["succeeded"], state["failed"], state["confirmed"]) == (2, 1, 4)
 
-    again = bench.run("run", study_file(bench))
+    again = bench.run("run", written(bench))
     assert again.returncode == 0
     assert "nothing to do" in again.stderr
     assert len(bench.leases("s")) == 1
 
 
 def test_too_many_failed_trials_are_exit_1(api, bench):
-    done = bench.run("run", study_file(bench, grid={"kind": ["b", "a", "c"]}, max_failures=1))
+    done = bench.run("run", written(bench, grid={"kind": ["b", "a", "c"]}, max_failures=1))
     assert done.returncode == 1, done.stdout + done.stderr
     assert "trials have failed" in done.stderr
     assert set(bench.leases("s").values()) == {True}

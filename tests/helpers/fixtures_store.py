@@ -11,7 +11,6 @@ import io
 import json
 import math
 import random
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -35,28 +34,12 @@ from drillyard.mailbox.records import (
 from drillyard.mailbox.status import Cause, Status
 from drillyard.metrics.streams import StreamWriter
 from drillyard.spec import ExperimentSpec
+from drillyard.testing.clock import FakeClock
 from tests.helpers.records import driver_of_process, failed, result_of
 
 T0 = 1_772_370_000.0
 STEPS = 60_000
 LEVELS = {"agent": 71.0, "p-controller": 61.5, "hold": 24.0, "random": 11.0}
-
-
-class FakeClock:
-    """A clock that the fixture moves."""
-
-    def __init__(self, now: float = T0) -> None:
-        self.time = now
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
-
-    def wait(self, event: threading.Event, timeout_s: float) -> bool:
-        self.time += timeout_s
-        return event.is_set()
 
 
 def spec_of(name: str, seeds: list[int], **changes: Any) -> ExperimentSpec:
@@ -173,11 +156,11 @@ def _train(
     mailbox.claim(_claim(run, Phase.TRAIN))
     folder = mailbox.attempt_path(run, Phase.TRAIN, 1)
     mailbox.create(f"{folder}/start.json", AttemptStart(attempt=1, worker="w0", started_at=T0 + 9))
-    rng, clock = random.Random(seed), FakeClock()
+    rng, clock = random.Random(seed), FakeClock(T0)
     writer = StreamWriter(mailbox, run, 1, clock=clock)
     best = (0, -math.inf)
     for step in range(600, upto + 1, 600):
-        clock.time += 1.0
+        clock.advance(1.0)
         writer.append(
             "train",
             step,

@@ -17,7 +17,6 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import ticket_id
 from drillyard.mailbox.records import (
     AttemptStart,
-    Board,
     Claim,
     Ending,
     Phase,
@@ -28,6 +27,7 @@ from drillyard.tracking import resolve_uri
 from drillyard.tracking.points import STREAMS, points_of
 from tests.helpers.patience import until
 from tests.helpers.processes import free_port
+from tests.helpers.records import board_of
 
 RUN = "t0001-s1"
 
@@ -97,16 +97,8 @@ class Training:
         self.beat()
 
     def beat(self) -> None:
-        self.box.write(
-            f"board/{RUN}.json",
-            Board(
-                run=RUN,
-                phase=Phase.TRAIN,
-                attempt=self.attempt,
-                worker="w",
-                written_at=time.time(),
-            ),
-        )
+        board = board_of(RUN, attempt=self.attempt, written_at=time.time())
+        self.box.write(f"board/{RUN}.json", board)
 
     def steps(self, first: int, last: int) -> dict[str, int]:
         for step in range(first, last + 1):

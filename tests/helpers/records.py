@@ -8,7 +8,15 @@ from typing import Any
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.files import save_file
 from drillyard.mailbox.mailbox import sha256_hex
-from drillyard.mailbox.records import Accepted, DriverRecord, Ending, Manifest, Phase
+from drillyard.mailbox.records import (
+    Accepted,
+    Board,
+    DriverRecord,
+    Ending,
+    Manifest,
+    Phase,
+    WorkerRecord,
+)
 from drillyard.mailbox.status import Cause, Status
 
 
@@ -48,6 +56,17 @@ def failed(ticket: str, cause: Cause = Cause.INFRASTRUCTURE, **more: Any) -> End
     """A first attempt that failed."""
     told: dict[str, Any] = {"attempt": 1, "status": Status.FAILED, "by": "w", "ended_at": 0.0}
     return Ending(ticket=ticket, cause=cause, **{**told, **more})
+
+
+def board_of(run: str = "t0001-s1", phase: Phase = Phase.TRAIN, **more: Any) -> Board:
+    """What a first attempt shows of its progress."""
+    return Board(run=run, phase=phase, **{"attempt": 1, "worker": "w", "written_at": 0.0, **more})
+
+
+def tell_worker(mailbox: Mailbox, worker: str, lease: str, **more: Any) -> None:
+    """Writes the record of a worker, as its heartbeat does."""
+    record = WorkerRecord(worker=worker, lease=lease, **{"written_at": 0.0, **more})
+    mailbox.write(f"workers/{worker}.json", record)
 
 
 def driver_of_process(pid: int = 1, **more: Any) -> DriverRecord:

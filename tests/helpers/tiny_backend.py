@@ -19,7 +19,6 @@ from drillyard.mailbox.records import (
     Claim,
     Ending,
     TicketRecord,
-    WorkerRecord,
 )
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
@@ -28,7 +27,7 @@ from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import Loaded
 from drillyard.system.clock import SYSTEM
-from tests.helpers.records import result_of
+from tests.helpers.records import result_of, tell_worker
 
 
 class Tiny:
@@ -76,16 +75,9 @@ class Worker(threading.Thread):
         self.dead = False
 
     def say(self, state: str, message: str = "") -> None:
-        record = WorkerRecord(
-            worker=self.worker,
-            lease=self.order.lease_id,
-            state=state,
-            slots=self.order.workers,
-            host="elsewhere",
-            message=message,
-            written_at=SYSTEM.now(),
-        )
-        self.mailbox.write(f"workers/{self.worker}.json", record)
+        told = {"state": state, "message": message, "written_at": SYSTEM.now()}
+        lease, slots = self.order.lease_id, self.order.workers
+        tell_worker(self.mailbox, self.worker, lease, slots=slots, host="elsewhere", **told)
 
     def die(self) -> None:
         """As after kill -9: no word more."""

@@ -11,13 +11,14 @@ from drillyard.driver.driver import Driver
 from drillyard.leases.ledger import Entry, Ledger
 from drillyard.leases.places import Places
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.records import Claim, Ending, WorkerRecord
+from drillyard.mailbox.records import Claim, Ending
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.runs import submit
 from drillyard.spec.load import load
 from drillyard.testing.clock import FakeClock
 from tests.helpers.paid_backend import PaidBackend
+from tests.helpers.records import tell_worker
 
 HOUR_S = 3600.0
 FILE = """schema: 1
@@ -92,10 +93,8 @@ def billed() -> float:
 def told(mailbox: Mailbox, lease: Lease, state: str, workers: int) -> None:
     """So many workers of a lease write their record now."""
     for number in range(workers):
-        record = WorkerRecord(
-            worker=f"w{number}", lease=lease.lease_id, state=state, written_at=mailbox.store.now()
-        )
-        mailbox.write(f"workers/w{number}.json", record)
+        now = mailbox.store.now()
+        tell_worker(mailbox, f"w{number}", lease.lease_id, state=state, written_at=now)
 
 
 def finished(mailbox: Mailbox) -> None:

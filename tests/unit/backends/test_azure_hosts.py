@@ -12,7 +12,7 @@ from drillyard.documents.json_types import as_object
 from drillyard.findings import Severity
 from drillyard.mailbox.driver_lock import MACHINE, DriverLock
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.mailbox.records import Claim, Phase, WorkerRecord
+from drillyard.mailbox.records import Claim, Phase
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard_backends.azure import clusters, job_body, job_width, multi_node, plan
@@ -20,6 +20,7 @@ from drillyard_backends.azure.job import JobWorker
 from drillyard_backends.azure.jobs import is_on
 from drillyard_backends.azure.multi_node import HelperNodeWorker, RayNodeWorker
 from drillyard_backends.azure.settings import AzureConfig
+from tests.helpers.records import tell_worker
 from tests.helpers.worker_world import LEASE, PlayedPusher, PlayedWorker, World
 
 # -- Copies on the nodes of a job: how many nodes it has, what they cost, and what is refused -
@@ -141,14 +142,8 @@ class Node:
 
     def first_node(self, worker: str, state: str, job: str = SECOND) -> None:
         """Writes the record of a job's first node."""
-        record = WorkerRecord(
-            worker=worker,
-            lease=LEASE,
-            state=state,
-            host=f"{job}-0",
-            written_at=self.world.clock.now(),
-        )
-        self.world.mailbox.write(f"workers/{worker}.json", record)
+        told = {"host": f"{job}-0", "written_at": self.world.clock.now()}
+        tell_worker(self.world.mailbox, worker, LEASE, state=state, **told)
 
     def beat(self, until_s: float) -> None:
         """Lets the second job's first node write its heartbeat until a time of the world."""

@@ -18,8 +18,9 @@ from drillyard.mailbox.records import Accepted, Phase
 from drillyard.mailbox.status import Cause
 from drillyard.results import collect
 from drillyard.runs.logs import Tail
+from drillyard.testing.clock import FakeClock
 from tests.helpers import records
-from tests.helpers.fixtures_store import T0, FakeClock, open_box, write_experiment
+from tests.helpers.fixtures_store import T0, open_box, write_experiment
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Phase, TicketRecord
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import TicketState
-from tests.helpers.fixtures_store import FakeClock
+from drillyard.testing.clock import FakeClock
 from tests.helpers.tiny_backend import ThreadBackend
 
 
@@ -39,7 +39,7 @@ class Losing(ThreadBackend):
         self.asked += 1
         if self.full:
             return None
-        self.pushed_at.append(self._clock.time)
+        self.pushed_at.append(self._clock.now())
         return {}
 
     def probe(self, lease: Lease, ticket_id: str | None = None) -> Liveness:
@@ -77,10 +77,10 @@ class Yard:
         )
 
     def tend(self, until_s: float) -> None:
-        while self.clock.time < until_s:
+        while self.clock.now() < until_s:
             with suppress(ControlPlaneError):
                 self.launcher.launch(self.lease, self.states)
-            self.clock.time += 1.0
+            self.clock.advance(1.0)
 
 
 def test_pauses_grow_so_that_minutes_of_trouble_do_not_use_up_all_pushes():
@@ -92,7 +92,7 @@ def test_pauses_grow_so_that_minutes_of_trouble_do_not_use_up_all_pushes():
     assert len(pauses) == 5
     for pause, least in zip(pauses, (10, 20, 40, 80, 160), strict=True):
         assert least <= pause <= least + 2 * launcher.LOOK_S
-    assert yard.clock.time > 300.0
+    assert yard.clock.now() > 300.0
 
 
 def test_a_ticket_that_the_provider_has_after_all_is_not_pushed_again():

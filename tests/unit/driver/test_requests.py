@@ -23,7 +23,8 @@ from drillyard_tasks import publisher as publishing
 from tests.helpers import records
 from tests.helpers.counting_store import CountingStore
 from tests.helpers.processes import run_process
-from tests.unit.studies.test_superseded_study import begun, study_file
+from tests.helpers.searches import begun
+from tests.unit.studies.test_superseded_study import twelve
 
 URL = "memory://requests"
 RUN = "t0001-s1"
@@ -137,7 +138,7 @@ def test_a_study_that_waits_asks_little(mailbox, store, tmp_path):
     """Its step is as slow as the store wants, and it does not add up the money each time."""
     spent: list[int] = []
     store.pace_s = 1.0  # type: ignore[attr-defined]
-    search = begun(mailbox, study_file(tmp_path, budget={"cost": 10}), lambda: None)
+    search = begun(mailbox, twelve(tmp_path, budget={"cost": 10}))
     search._account._spent = lambda: float(spent.append(1) or 0)  # type: ignore[func-returns-value]
     assert [search.step(float(n)) for n in range(20)] == [1.0] * 20
     assert len(spent) <= 1

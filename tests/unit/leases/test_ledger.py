@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
 from drillyard.backend import Cost, Lease, Order
@@ -13,24 +11,8 @@ from drillyard.leases.budget import allowance
 from drillyard.leases.ledger import Ledger, local_intents
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.system.safe_names import lease_id
+from drillyard.testing.clock import FakeClock
 from tests.helpers.specs import small
-
-
-class Hand:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
-
-    def wait(self, event: threading.Event, timeout_s: float) -> bool:
-        self.time += timeout_s
-        return event.is_set()
 
 
 @pytest.fixture
@@ -43,7 +25,7 @@ def order(name: str) -> Order:
 
 
 def test_a_lease_from_intent_to_grave(tmp_path, mailbox):
-    clock, home = Hand(), tmp_path / "home"
+    clock, home = FakeClock(1000.0), tmp_path / "home"
     ledger = Ledger(mailbox, clock, home)
     ordinal, name = ledger.next_lease()
     assert (ordinal, name) == (1, lease_id(mailbox.store.url, "exp", 1))
@@ -60,10 +42,10 @@ def test_a_lease_from_intent_to_grave(tmp_path, mailbox):
         lease_id=name, backend="gcp", order=order(name), provider={"group": "g"}, created_at=1.0
     )
     ledger.rented(given)
-    clock.time += 500.0
+    clock.advance(500.0)
     assert ledger.spent() == pytest.approx(1.0)
     ledger.gone(name, "torn down")
-    clock.time += 9999.0
+    clock.advance(9999.0)
     ledger.gone(name, "again")
     (entry,) = ledger.entries()
     assert (entry.gone.reason, entry.gone.lived_s) == ("torn down", 500.0)
@@ -74,19 +56,19 @@ def test_a_lease_from_intent_to_grave(tmp_path, mailbox):
 
 
 def test_money_of_all_leases_adds_up(tmp_path, mailbox):
-    clock = Hand()
+    clock = FakeClock(1000.0)
     ledger = Ledger(mailbox, clock, tmp_path / "home")
     for _ in range(3):
         ordinal, name = ledger.next_lease()
         ledger.intend(order(name), "gcp", ordinal, Cost(per_hour=3.6))
-        clock.time += 1000.0
+        clock.advance(1000.0)
         ledger.gone(name, "x")
     assert ledger.spent() == pytest.approx(3.0)
 
 
 def test_nothing_is_rented_that_cannot_be_written_down(tmp_path, mailbox):
     (tmp_path / "home").write_text("a file where a folder should be")
-    ledger = Ledger(mailbox, Hand(), tmp_path / "home")
+    ledger = Ledger(mailbox, FakeClock(1000.0), tmp_path / "home")
     with pytest.raises(StoreUnavailable, match="cannot write down") as caught:
         ledger.intend(order("dy-0000000000"), "gcp", 1, Cost())
     assert "DRILLYARD_HOME" in str(caught.value.hint)
@@ -94,7 +76,7 @@ def test_nothing_is_rented_that_cannot_be_written_down(tmp_path, mailbox):
 
 
 def test_a_torn_local_intent_hides_no_other(tmp_path, mailbox):
-    ledger = Ledger(mailbox, Hand(), tmp_path / "home")
+    ledger = Ledger(mailbox, FakeClock(1000.0), tmp_path / "home")
     ledger.intend(order("dy-0000000001"), "gcp", 1, Cost())
     (tmp_path / "home" / "intents" / "dy-0000000000.json").write_text('{"order": ')
     assert [i.order.lease_id for i in local_intents(tmp_path / "home")] == ["dy-0000000001"]

@@ -14,11 +14,12 @@ from drillyard.leases.lost_attempts import SILENT_S, LostAttemptCloser
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.driver_lock import STALE_S, WATCHED_S, DriverLock, host
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.mailbox.records import Claim, Phase, TicketRecord, WorkerRecord
+from drillyard.mailbox.records import Claim, Phase, TicketRecord
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.system.operating_system import boot_id, pid_namespace
 from drillyard.testing.clock import FakeClock
 from tests.helpers import elsewhere
+from tests.helpers.records import tell_worker
 from tests.helpers.tiny_backend import ThreadBackend
 
 URL = "memory://old-stamps"
@@ -54,15 +55,8 @@ class Place(FakeClock):
 
     def worker(self) -> None:
         """The heartbeat of a worker on another machine."""
-        record = WorkerRecord(
-            worker=f"{LEASE}-w",
-            lease=LEASE,
-            host="elsewhere",
-            written_at=0.0,
-            pid=7,
-            pid_started=1,
-        )
-        self.mailbox.write(f"workers/{record.worker}.json", record)
+        there = {"host": "elsewhere", "pid": 7, "pid_started": 1}
+        tell_worker(self.mailbox, f"{LEASE}-w", LEASE, **there)
 
     def lock(self) -> DriverLock:
         """The lock of a second command."""

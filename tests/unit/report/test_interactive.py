@@ -14,7 +14,8 @@ from drillyard.errors import ConfigError, ConfigErrors, NotFound, PluginError
 from drillyard.mailbox.ticket_states import TicketState, ticket_states
 from drillyard.report.interactive import WHAT
 from drillyard.report.notebook import ProgressLine, in_notebook
-from tests.helpers.fixtures_store import T0, FakeClock, open_box, write_experiment
+from drillyard.testing.clock import FakeClock
+from tests.helpers.fixtures_store import T0, open_box, write_experiment
 from tests.helpers.study_store import write_search
 from tests.unit.report.test_report import Page
 
@@ -168,12 +169,12 @@ def test_the_line_of_a_notebook_updates_in_one_place(store):
 
     box = open_box(store, "open")
     states: dict[str, TicketState] = {}
-    clock = FakeClock()
+    clock = FakeClock(T0)
     line = ProgressLine(box, lambda: states, display, clock)
     line.say("renting a worker")
     states.update(ticket_states(box))
     line.update()  # too early
-    clock.time += 2.0
+    clock.advance(2.0)
     line.update()
     line.update(now=True)  # nothing new
     assert len(handles) == 1

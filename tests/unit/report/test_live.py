@@ -29,7 +29,7 @@ from drillyard.system.redaction import register_secret
 from drillyard.testing.clock import FakeClock
 from tests.helpers.counting_store import CountingStore
 from tests.helpers.fixtures_store import write_experiment
-from tests.helpers.records import failed
+from tests.helpers.records import board_of, failed
 from tests.helpers.study_store import write_search
 
 RUN = "t0001-s3"
@@ -188,17 +188,8 @@ def test_a_composite_in_stages_leads_to_its_stages(box):
 
 def test_the_time_that_is_left():
     def board(step: int, eta_s: float | None, phase: Phase = Phase.TRAIN) -> Board:
-        return Board(
-            run="r",
-            phase=phase,
-            attempt=1,
-            worker="w",
-            step=step,
-            total=1000,
-            steps_per_s=10.0 if eta_s is not None else None,
-            eta_s=eta_s,
-            written_at=0.0,
-        )
+        rate = 10.0 if eta_s is not None else None
+        return board_of("r", phase, step=step, total=1000, steps_per_s=rate, eta_s=eta_s)
 
     assert time_left([], 0) is None
     assert time_left([None], 0) is None

@@ -30,7 +30,8 @@ from drillyard.results import collect
 from drillyard.results.policies import over_seeds
 from drillyard.simulators import gymnasium_names
 from drillyard.statistics import METHOD
-from tests.helpers.fixtures_store import T0, FakeClock, write_experiment
+from drillyard.testing.clock import FakeClock
+from tests.helpers.fixtures_store import T0, write_experiment
 
 NAMES = {
     f"{n}.{s}" for n in ("learning_curve", "evaluation", "episode") for s in ("svg", "png", "csv")

@@ -15,7 +15,8 @@ from drillyard.spec.binding import with_parts
 from drillyard.spec.load import load, load_resolved
 from drillyard.studies.factory import make_chooser
 from drillyard.studies.search import Search
-from tests.unit.studies.test_superseded_study import begun, fail_one, study_file
+from tests.helpers.searches import begun
+from tests.unit.studies.test_superseded_study import fail_one, twelve
 
 # -- Listed experiments of a study: laid over the file, resolved, refused by name -------------
 
@@ -89,7 +90,7 @@ def mailbox():
 
 
 def ended_by(mailbox: Mailbox, folder: Path, causes: list[Cause]) -> Search:
-    search = begun(mailbox, study_file(folder, trials=len(causes)), lambda: None)
+    search = begun(mailbox, twelve(folder, trials=len(causes)))
     for cause in causes:
         fail_one(mailbox, cause)
         for _ in range(3):

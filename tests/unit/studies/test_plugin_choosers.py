@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from drillyard.registry import names
 from drillyard.spec.load import load
 from drillyard.spec.schema import document
 from tests.helpers.refusals import refusals
+from tests.helpers.searches import study_file
 
 
 class EvenSteps(Memoryless):
@@ -66,23 +66,7 @@ if "even-steps" not in names("choosers"):
 
 
 def experiment(folder: Path, **study: Any) -> Path:
-    tunable = {"level": {"type": "float", "range": [0, 1], "default": 0.5}}
-    path = folder / "s.json"
-    path.write_text(
-        json.dumps(
-            {
-                "schema": 1,
-                "name": "s",
-                "workload": "mock",
-                "mock": {"range": [0, 100]},
-                "parameters": {"tunables": {"g": {"params": tunable}}, "tunable_params": ["g"]},
-                "tracking": {"mlflow": None},
-                "seeds": [1],
-                "study": {"objectives": [{"metric": "evaluate/score"}], "confirm": 0, **study},
-            }
-        )
-    )
-    return path
+    return study_file(folder, {"confirm": 0, **study}, seeds=[1])
 
 
 @pytest.mark.heavy

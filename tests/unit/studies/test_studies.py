@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from drillyard.studies.memory import in_memory
 from drillyard.studies.objectives import aggregate, dominates, over_seeds, reduce
 from drillyard.studies.optuna_chooser import ModelChooser
 from drillyard.studies.state import budgets_of, front_of, ranked, used_up
+from tests.helpers.searches import study_file
 
 SPACE = {
     "shape": {
@@ -52,20 +52,9 @@ SPACE = {
 
 
 def study(folder: Path, **changes: Any) -> Loaded:
-    spec = {
-        "schema": 1,
-        "name": "s",
-        "workload": "mock",
-        "parameters": {"tunables": SPACE, "tunable_params": ["shape", "server"]},
-        "study": {
-            "chooser": "random",
-            "trials": 5,
-            "objectives": [{"metric": "evaluate/score", "direction": "min"}],
-            **changes,
-        },
-    }
-    (folder / "s.json").write_text(json.dumps(spec))
-    return load(folder / "s.json")
+    tuned = {"tunables": SPACE, "tunable_params": ["shape", "server"]}
+    chosen = {"chooser": "random", "trials": 5, **changes}
+    return load(study_file(folder, chosen, parameters=tuned, mock=None))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,11 @@ from drillyard.mailbox.memory import MemoryStore
 from drillyard.mailbox.records import Claim
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
-from drillyard.runs.submit import post_trials
-from drillyard.spec.load import load
 from drillyard.studies.search import Search
 from tests.helpers.records import driver_of_process, failed
+from tests.helpers.searches import begun, study_file
 
 WORKERS, MANY = 2, 12
-OBJECTIVE = {"metric": "evaluate/score", "direction": "min"}
 GCP = {"backend": "gcp", "budget": {"max_hours": 1, "max_cost": 10}}
 
 
@@ -29,41 +26,13 @@ def mailbox():
     MemoryStore.forget("memory://ahead")
 
 
-def begun(mailbox: Mailbox, folder: Path, study: dict[str, Any], **more: Any) -> Search:
-    """A study that has posted what it posts at first; its loop is turned by hand."""
+def ahead(mailbox: Mailbox, folder: Path, study: dict[str, Any], **more: Any) -> Search:
+    """A study that has posted what it posts at first, under a driver of another machine."""
     listed = {"chooser": "list", "experiments": [{"seeds": [n]} for n in range(1, MANY + 1)]}
-    file = folder / "s.json"
-    file.write_text(
-        json.dumps(
-            {
-                "schema": 1,
-                "name": "s",
-                "workload": "mock",
-                "resources": {"workers": WORKERS},
-                "study": {**listed, "objectives": [OBJECTIVE], **study},
-                **more,
-            }
-        )
-    )
-    spec = load(file).spec
-    mailbox.write(
-        "driver/1.json",
-        driver_of_process(command=[]),
-    )
-    made = Search(
-        spec,
-        mailbox,
-        states=lambda: ticket_states(mailbox),
-        stopped=lambda: False,
-        post=lambda trial: post_trials(spec, mailbox, [trial], lambda: None, first=trial.number),
-        spent=lambda: 0.0,
-        say=lambda _: None,
-        must_drive=lambda: None,
-    )
-    made._loop.start = lambda: None  # type: ignore[method-assign]
-    made.load()
-    made.begin()
-    return made
+    given = {"parameters": None, "mock": None, "resources": {"workers": WORKERS}, **more}
+    file = study_file(folder, {**listed, **study}, **given)
+    mailbox.write("driver/1.json", driver_of_process(command=[]))
+    return begun(mailbox, file)
 
 
 @pytest.mark.parametrize(
@@ -75,13 +44,13 @@ def begun(mailbox: Mailbox, folder: Path, study: dict[str, Any], **more: Any) ->
     ],
 )
 def test_how_much_is_posted(mailbox, tmp_path, study, more, posted):
-    search = begun(mailbox, tmp_path, study, **more)
+    search = ahead(mailbox, tmp_path, study, **more)
     assert len(list(mailbox.ticket_ids())) == 3 * posted
     search.close()
 
 
 def test_what_was_posted_ahead_is_not_begun_after_too_many_failures(mailbox, tmp_path):
-    search = begun(mailbox, tmp_path, {"max_failures": 3}, **GCP)
+    search = ahead(mailbox, tmp_path, {"max_failures": 3}, **GCP)
     for name in [t for t in ticket_states(mailbox) if t.endswith(".train")][:3]:
         claim = Claim(ticket=name, attempt=1, worker="w", token="t", claimed_at=0.0)
         mailbox.claim(claim)

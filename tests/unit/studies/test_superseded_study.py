@@ -24,13 +24,12 @@ from drillyard.mailbox.status import Cause
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.runs.submit import Trial, post_trials
 from drillyard.spec.load import load
-from drillyard.studies.search import Search
 from tests.helpers.open_drivers import closing
 from tests.helpers.records import failed
+from tests.helpers.searches import begun, study_file
 from tests.helpers.tiny_backend import ThreadBackend
 
 URL = "memory://superseded"
-TUNABLES = {"shape": {"params": {"level": {"type": "float", "range": [0.0, 1.0], "default": 0.5}}}}
 
 
 class Marked(MemoryStore):
@@ -66,50 +65,11 @@ def mailbox(store):
     return Mailbox(store, "s")
 
 
-def study_file(folder: Path, **study: Any) -> Path:
-    """A study of many trials, two at a time, three more posted ahead at most."""
-    folder.mkdir(exist_ok=True)
-    file = folder / "s.json"
-    content = {
-        "schema": 1,
-        "name": "s",
-        "workload": "mock",
-        "mock": {"metrics": ["score"]},
-        "resources": {"workers": 2},
-        "parameters": {"tunables": TUNABLES, "tunable_params": ["shape"]},
-        "study": {
-            "chooser": "random",
-            "trials": None if study.get("chooser") == "list" else 12,
-            "max_failures": 12,
-            "objectives": [{"metric": "evaluate/score", "direction": "min"}],
-            **study,
-        },
-    }
-    file.write_text(json.dumps(content))
-    return file
-
-
-def begun(mailbox: Mailbox, file: Path, must_drive: Callable[[], None]) -> Search:
-    """A study that has chosen its first trials; its loop is turned by hand."""
-    spec = load(file).spec
-
-    def post(trial: Trial) -> None:
-        post_trials(spec, mailbox, [trial], must_drive, first=trial.number)
-
-    made = Search(
-        spec,
-        mailbox,
-        states=lambda: ticket_states(mailbox),
-        stopped=lambda: False,
-        post=post,
-        spent=lambda: 0.0,
-        say=lambda _: None,
-        must_drive=must_drive,
-    )
-    made._loop.start = lambda: None  # type: ignore[method-assign]
-    made.load()
-    made.begin()
-    return made
+def twelve(folder: Path, **study: Any) -> Path:
+    """A study of twelve trials, two at a time, three more posted ahead at most."""
+    trials = None if study.get("chooser") == "list" else 12
+    chosen = {"chooser": "random", "trials": trials, "max_failures": 12, **study}
+    return study_file(folder, chosen, mock={"metrics": ["score"]}, resources={"workers": 2})
 
 
 def fail_one(mailbox: Mailbox, cause: Cause = Cause.USER_ERROR) -> None:
@@ -131,7 +91,7 @@ def taken_over(mailbox: Mailbox) -> None:
 def test_the_study_of_a_superseded_driver_writes_nothing(mailbox, store, tmp_path, chooser):
     lock = DriverLock(mailbox)
     lock.take([])
-    search = begun(mailbox, study_file(tmp_path, chooser=chooser), lock.must_drive)
+    search = begun(mailbox, twelve(tmp_path, chooser=chooser), lock.must_drive)
     fail_one(mailbox)
     taken_over(mailbox)
     store.written.clear()
@@ -146,7 +106,7 @@ def test_a_driver_that_slept_in_the_middle_of_a_trial_posts_no_further_run(
 ):
     lock = DriverLock(mailbox)
     lock.take([])
-    spec = load(study_file(tmp_path)).spec
+    spec = load(twelve(tmp_path)).spec
 
     def asleep_at_its_first_write(key: str) -> bool:
         store.fail = lambda key: False
@@ -163,7 +123,7 @@ def test_a_driver_that_slept_in_the_middle_of_a_trial_posts_no_further_run(
 def test_it_prunes_nothing_either(mailbox, store, tmp_path):
     lock = DriverLock(mailbox)
     lock.take([])
-    search = begun(mailbox, study_file(tmp_path), lock.must_drive)
+    search = begun(mailbox, twelve(tmp_path), lock.must_drive)
     taken_over(mailbox)
     store.written.clear()
     with pytest.raises(Superseded):
@@ -176,7 +136,7 @@ def test_it_prunes_nothing_either(mailbox, store, tmp_path):
 def test_a_driver_fences_its_study(mailbox, store, tmp_path, monkeypatch):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     with closing(monkeypatch):
-        driver = Driver(load(study_file(tmp_path)), mailbox, ThreadBackend())
+        driver = Driver(load(twelve(tmp_path)), mailbox, ThreadBackend())
         driver.open()
         driver.study._loop.stop()
         driver._heartbeat.stop()
@@ -197,7 +157,7 @@ def test_a_number_that_is_taken_is_read_again(mailbox, tmp_path, chooser):
     """The superseded driver froze a trial after this one had read them."""
     listed = {"experiments": [{"mock": {"noise": n / 1000}} for n in range(1, 13)]}
     own = {"chooser": chooser, **(listed if chooser == "list" else {})}
-    search = begun(mailbox, study_file(tmp_path, **own), lambda: None)
+    search = begun(mailbox, twelve(tmp_path, **own))
     chosen = mailbox.trials()[0]
     number = len(chosen) + 1
     theirs: dict[str, Any] = {"assignment": {"level": 0.125}}
@@ -222,7 +182,7 @@ def test_a_number_that_is_taken_is_read_again(mailbox, tmp_path, chooser):
 
 
 def test_a_trial_that_could_not_be_posted_is_posted_later(mailbox, store, tmp_path):
-    search = begun(mailbox, study_file(tmp_path), lambda: None)
+    search = begun(mailbox, twelve(tmp_path))
     before = len(mailbox.trials()[0])
     fail_one(mailbox)
     store.fail = lambda key: "/queue/" in key
@@ -245,7 +205,7 @@ def test_a_driver_that_slept_while_it_opened_overwrites_nothing(
 ):
     monkeypatch.setenv("DRILLYARD_HOME", str(tmp_path / "home"))
     with closing(monkeypatch):
-        driver = Driver(load(study_file(tmp_path)), mailbox, ThreadBackend())
+        driver = Driver(load(twelve(tmp_path)), mailbox, ThreadBackend())
         monkeypatch.setattr(driver._closer, "close_lost", lambda states: taken_over(mailbox))
         with pytest.raises(Superseded):
             driver.open()
@@ -256,7 +216,7 @@ def test_a_driver_that_slept_while_it_opened_overwrites_nothing(
 def test_a_superseded_driver_pushes_no_ticket(mailbox, tmp_path, monkeypatch):
     lock = DriverLock(mailbox)
     lock.take([])
-    begun(mailbox, study_file(tmp_path), lock.must_drive).close()
+    begun(mailbox, twelve(tmp_path), lock.must_drive).close()
     pushed: list[str] = []
     backend = ThreadBackend()
     monkeypatch.setattr(backend, "launch", lambda lease, ticket: pushed.append(ticket))

@@ -21,6 +21,7 @@ from drillyard.report import build, utilisation
 from drillyard.runs.workload import StopSignal
 from drillyard.system.clock import SYSTEM
 from drillyard.system.utilisation import EVERY_S, Monitor, UsageSample
+from drillyard.testing.clock import FakeClock
 from drillyard.tracking import behind
 from drillyard.tracking.points import points_of
 from drillyard.worker import machine_share
@@ -28,7 +29,7 @@ from drillyard.worker.heartbeat import Heartbeat
 from drillyard.worker.progress import ProgressKeeper
 from drillyard.worker.sidecar import TicketSidecar
 from drillyard_tasks.publisher import line
-from tests.helpers.fixtures_store import T0, FakeClock, write_experiment
+from tests.helpers.fixtures_store import T0, write_experiment
 from tests.helpers.workload_bench import Bench
 
 URL, RUN = "memory://usage", "t0001-s1"

@@ -23,7 +23,7 @@ from typing import Any
 from drillyard.backend import Order
 from drillyard.errors import StoreUnavailable
 from drillyard.mailbox import Mailbox
-from drillyard.mailbox.records import Phase, TicketRecord, WorkerRecord
+from drillyard.mailbox.records import Phase, TicketRecord
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.store import ObjectInfo, ObjectMissing
 from drillyard.mailbox.ticket_states import ticket_states
@@ -33,6 +33,7 @@ from drillyard_backends.azure.job import ORDER_KEY, STORE, TICKET
 from drillyard_emulators.azure.cloud import CONTAINER, Azure
 from drillyard_emulators.azure.model import Job
 from drillyard_emulators.http.emulator import parser, serve
+from tests.helpers.records import tell_worker
 from tests.helpers.tiny_backend import Worker, good_work
 
 POLL_S, BEAT_S = 1.0, 4.0
@@ -140,17 +141,9 @@ class Player(Worker):
 
     def say(self, state: str, message: str = "") -> None:
         """Its word in the mailbox, under the name that Azure knows it by."""
-        record = WorkerRecord(
-            worker=self.worker,
-            lease=self.order.lease_id,
-            state=state,
-            slots=1,
-            message=message,
-            host=self._job.name,
-            written_at=SYSTEM.now(),
-            ready_at=SYSTEM.now(),
-        )
-        self.mailbox.write(f"workers/{self.worker}.json", record)
+        told = {"state": state, "message": message, "host": self._job.name}
+        times = {"written_at": SYSTEM.now(), "ready_at": SYSTEM.now()}
+        tell_worker(self.mailbox, self.worker, self.order.lease_id, **told, **times)
 
     def run(self) -> None:
         """Do the tickets of its run; then the job is over."""

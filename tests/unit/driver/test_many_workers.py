@@ -21,6 +21,7 @@ from drillyard.testing.clock import FakeClock
 from drillyard.worker.orphans import OrphanCloser, worker_id
 from drillyard_backends.gcp.records import holder_of
 from drillyard_backends.gcp.self_delete import DELETES_A_SECOND, SelfDelete
+from tests.helpers.records import tell_worker
 from tests.helpers.tiny_backend import ThreadBackend
 
 LEASE = "dy-0123456789"
@@ -71,17 +72,8 @@ def mailbox(clock):
 
 
 def say(mailbox, number, state="ready", beat=0):
-    record = WorkerRecord(
-        worker=f"{LEASE}-{number:04}",
-        lease=LEASE,
-        host=f"m{number}",
-        state=state,
-        beat=beat,
-        pid=99,
-        pid_started=1.0,
-        written_at=0.0,
-    )
-    mailbox.write(f"workers/{record.worker}.json", record)
+    told = {"host": f"m{number}", "state": state, "beat": beat, "pid": 99, "pid_started": 1.0}
+    tell_worker(mailbox, f"{LEASE}-{number:04}", LEASE, **told)
 
 
 def test_a_heartbeat_is_no_reason_to_read_a_worker_again(mailbox):

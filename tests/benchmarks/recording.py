@@ -23,28 +23,22 @@ from drillyard.simulators.make import make_env
 from drillyard.simulators.make_copies import make_vec
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.system import episode_memory
+from tests.helpers.steady_world import Steady
 
 ROUNDS, STEPS, TRAINED = 9, 10_000, 4_096
 
 
-class Nothing(gym.Env):
+class Nothing(Steady):
     """Does nothing in episodes of a given length."""
 
     observation_space = gym.spaces.Box(-1, 1, (4,), np.float32)
     action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
 
     def __init__(self, length: int) -> None:
-        self.length, self.n = length, 0
-        self.seen = np.zeros(4, np.float32)
+        self.length, self.seen = length, np.zeros(4, np.float32)
 
-    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
-        super().reset(seed=seed)
-        self.n = 0
-        return self.seen, {}
-
-    def step(self, action: Any) -> Any:
-        self.n += 1
-        return self.seen, 0.0, False, self.n >= self.length, {}
+    def look(self) -> Any:
+        return self.seen
 
 
 def step_s(length: int, folder: Path | None) -> float:

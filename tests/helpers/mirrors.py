@@ -17,7 +17,6 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.mailbox import ticket_id
 from drillyard.mailbox.records import (
     AttemptStart,
-    Claim,
     Ending,
     Phase,
 )
@@ -27,7 +26,7 @@ from drillyard.tracking import resolve_uri
 from drillyard.tracking.points import STREAMS, points_of
 from tests.helpers.patience import until
 from tests.helpers.processes import free_port
-from tests.helpers.records import board_of
+from tests.helpers.records import board_of, claim_of
 
 RUN = "t0001-s1"
 
@@ -81,13 +80,8 @@ class Training:
     def __init__(self, box: Mailbox, scratch: Path, attempt: int = 1, **resume: Any) -> None:
         self.box, self.attempt = box, attempt
         offsets = resume.pop("offsets", None)
-        self.claim = Claim(
-            ticket=ticket_id(RUN, Phase.TRAIN),
-            attempt=attempt,
-            worker="w",
-            token=str(attempt),
-            claimed_at=time.time(),
-        )
+        ticket = ticket_id(RUN, Phase.TRAIN)
+        self.claim = claim_of(ticket, attempt, token=str(attempt), claimed_at=time.time())
         assert box.claim(self.claim)
         folder = box.attempt_path(RUN, Phase.TRAIN, attempt)
         box.write(

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.files import save_file
-from drillyard.mailbox.mailbox import sha256_hex
+from drillyard.mailbox.mailbox import new_token, sha256_hex
 from drillyard.mailbox.records import (
     Accepted,
     Board,
+    Claim,
     DriverRecord,
     Ending,
+    ExperimentRecord,
     Manifest,
     Phase,
+    RunRecord,
     WorkerRecord,
 )
 from drillyard.mailbox.status import Cause, Status
+from drillyard.runs.workload import RunContext
+from drillyard.spec import ExperimentSpec
 
 
 def accepted(run: str = "t0001-s1", phase: Phase = Phase.TRAIN, **more: Any) -> Accepted:
@@ -31,6 +37,34 @@ def accepted(run: str = "t0001-s1", phase: Phase = Phase.TRAIN, **more: Any) -> 
         "ended_at": 0.0,
     }
     return Accepted(run=run, phase=phase, **{**told, **more})
+
+
+def claim_of(ticket: str = "t0001-s1.train", attempt: int = 1, **more: Any) -> Claim:
+    """A worker's claim."""
+    told = {"worker": "w", "token": "t", "claimed_at": 0.0, **more}
+    return Claim(ticket=ticket, attempt=attempt, **told)
+
+
+def experiment_record(name: str = "x", **more: Any) -> ExperimentRecord:
+    """An experiment of which only its record matters."""
+    told = {"spec": {}, "identity": "x", "created_at": 0.0, **more}
+    return ExperimentRecord(name=name, **told)
+
+
+def context_of(
+    mailbox: Mailbox,
+    spec: ExperimentSpec,
+    run: RunRecord,
+    phase: Phase,
+    scratch: Path,
+    attempt: int = 1,
+    **more: Any,
+) -> RunContext:
+    """What a worker hands to a phase once it has claimed its ticket."""
+    claim = claim_of(f"{run.run}.{phase.value}", attempt, token=new_token())
+    mailbox.claim(claim)
+    own = {"spec": spec, "run": run, "phase": phase, "attempt": attempt, "claim": claim}
+    return RunContext(mailbox=mailbox, scratch=scratch, **own, **more)
 
 
 def result_of(

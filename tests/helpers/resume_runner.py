@@ -23,9 +23,10 @@ def experiment(case):
 def context(store_url, case, attempt, die_at=None, **more):
     """A ``RunContext`` of the train ticket on a file store."""
     from drillyard.mailbox import Mailbox, open_store
-    from drillyard.mailbox.records import STREAMS, Claim, Phase, RunRecord
-    from drillyard.runs.workload import RunContext, StopSignal
+    from drillyard.mailbox.records import STREAMS, Phase, RunRecord
+    from drillyard.runs.workload import StopSignal
     from drillyard.workloads.rl import RlWorkload
+    from tests.helpers.records import context_of
 
     class Deadly(StopSignal):
         """Looked at once a step: the process is gone in the middle of one."""
@@ -52,18 +53,8 @@ def context(store_url, case, attempt, die_at=None, **more):
             choices=RlWorkload().freeze(spec, spec.seeds[0]),
         ),
     )
-    claim = Claim(ticket=f"{RUN}.train", attempt=attempt, worker="w", token="t", claimed_at=0.0)
-    mailbox.claim(claim)
-    arguments = {"stop": Deadly(), "scratch": Path(tempfile.mkdtemp()), **more}
-    return RunContext(
-        spec=spec,
-        run=mailbox.run(RUN),
-        phase=Phase.TRAIN,
-        attempt=attempt,
-        claim=claim,
-        mailbox=mailbox,
-        **arguments,
-    )
+    given = {"stop": Deadly(), "scratch": Path(tempfile.mkdtemp()), "attempt": attempt, **more}
+    return context_of(mailbox, spec, mailbox.run(RUN), Phase.TRAIN, **given)
 
 
 def accept(run_context, outcome):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from drillyard.mailbox.records import ExperimentRecord
 from drillyard.spec import ExperimentSpec
 from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
+from tests.helpers.records import experiment_record
 
 SMALL: dict[str, Any] = {
     "schema": 1,
@@ -40,11 +40,6 @@ def small(simulator: str | dict[str, Any] | None = None, **parts: Any) -> Experi
 def submitted(folder: Path, spec: ExperimentSpec) -> OneRun:
     """One run of an experiment that has its record in the store, as the driver writes it."""
     run = OneRun(folder, spec, RlWorkload())
-    record = ExperimentRecord(
-        name=spec.name,
-        spec=spec.model_dump(mode="json", by_alias=True),
-        identity="",
-        created_at=0.0,
-    )
+    record = experiment_record(spec.name, spec=spec.model_dump(mode="json", by_alias=True))
     run.mailbox.create("experiment.json", record)
     return run

@@ -11,8 +11,6 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.file import FileStore
 from drillyard.mailbox.mailbox import run_id
 from drillyard.mailbox.records import (
-    Claim,
-    ExperimentRecord,
     Phase,
     Record,
     RunRecord,
@@ -22,7 +20,7 @@ from drillyard.mailbox.records import (
 )
 from drillyard.mailbox.status import Cause, Status
 from drillyard.spec import ExperimentSpec
-from tests.helpers.records import accepted
+from tests.helpers.records import accepted, claim_of, experiment_record
 
 T0 = 1_772_370_000.0
 METRIC = "evaluate/score"
@@ -115,16 +113,13 @@ def write_search(
 
 
 def _experiment(mailbox: Mailbox, spec: ExperimentSpec) -> None:
-    mailbox.create(
-        "experiment.json",
-        ExperimentRecord(
-            name=spec.name,
-            spec=spec.model_dump(mode="json", by_alias=True),
-            identity="3f" * 32,
-            created_at=T0,
-            command=["drillyard", "run", "search.yaml"],
-        ),
+    told = {"identity": "3f" * 32, "created_at": T0}
+    command, written = (
+        ["drillyard", "run", "search.yaml"],
+        spec.model_dump(mode="json", by_alias=True),
     )
+    record = experiment_record(spec.name, spec=written, command=command, **told)
+    mailbox.create("experiment.json", record)
 
 
 def _trial(
@@ -197,13 +192,7 @@ def _run(mailbox: Mailbox, number: int, seed: int, began: float, metrics: float 
         _write(
             mailbox,
             f"claims/{ticket}.1.json",
-            Claim(
-                ticket=ticket,
-                attempt=1,
-                worker=f"w{seed % 2}",
-                token="t",
-                claimed_at=began,
-            ),
+            claim_of(ticket, worker=f"w{seed % 2}", claimed_at=began),
         )
         if metrics is None:
             return

@@ -27,7 +27,7 @@ from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import Loaded
 from drillyard.system.clock import SYSTEM
-from tests.helpers.records import result_of, tell_worker
+from tests.helpers.records import claim_of, result_of, tell_worker
 
 
 class Tiny:
@@ -100,13 +100,8 @@ class Worker(threading.Thread):
 
     def one(self, ticket: TicketRecord, attempt: int) -> None:
         now = SYSTEM.now()
-        claim = Claim(
-            ticket=ticket.ticket,
-            attempt=attempt,
-            worker=self.worker,
-            token=new_token(),
-            claimed_at=now,
-        )
+        own = {"worker": self.worker, "token": new_token()}
+        claim = claim_of(ticket.ticket, attempt, claimed_at=now, **own)
         if not self.mailbox.claim(claim):
             return
         try:

@@ -11,12 +11,13 @@ from pathlib import Path
 from drillyard.backend import Order
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.mailbox import run_id, ticket_id
-from drillyard.mailbox.records import ExperimentRecord, Phase, RunRecord, TicketRecord
+from drillyard.mailbox.records import Phase, RunRecord, TicketRecord
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.runs import code_archive
 from drillyard.spec import ExperimentSpec
 from drillyard.system.processes import ProcessId, marked
 from tests.helpers.patience import until
+from tests.helpers.records import experiment_record
 
 WORKLOAD = '''
 """Does what the parameters of the run say; a gate is a file that the test creates."""
@@ -105,13 +106,7 @@ class Toys:
         self.code = packed.sha256
         self.mailbox.create(
             "experiment.json",
-            ExperimentRecord(
-                name="toy",
-                spec=self.spec.model_dump(mode="json"),
-                identity="x",
-                code=self.code,
-                created_at=0.0,
-            ),
+            experiment_record("toy", spec=self.spec.model_dump(mode="json"), code=self.code),
         )
 
     def post(self, seed: int = 1, phases=(Phase.TRAIN,), threads: int = 1, **parameters) -> str:

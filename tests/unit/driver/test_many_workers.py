@@ -21,7 +21,7 @@ from drillyard.testing.clock import FakeClock
 from drillyard.worker.orphans import OrphanCloser, worker_id
 from drillyard_backends.gcp.records import holder_of
 from drillyard_backends.gcp.self_delete import DELETES_A_SECOND, SelfDelete
-from tests.helpers.records import tell_worker
+from tests.helpers.records import claim_of, tell_worker
 from tests.helpers.tiny_backend import ThreadBackend
 
 LEASE = "dy-0123456789"
@@ -233,14 +233,8 @@ def _board(run):
 def test_the_machine_of_a_ticket_is_found_among_many_by_three_reads(mailbox):
     for number in range(MANY):
         say(mailbox, number)
-        claim = Claim(
-            ticket=f"t0001-s{number}.train",
-            attempt=1,
-            worker=f"{LEASE}-{number:04}",
-            token="t",
-            claimed_at=0.0,
-        )
-        mailbox.claim(claim)
+        worker = f"{LEASE}-{number:04}"
+        mailbox.claim(claim_of(f"t0001-s{number}.train", worker=worker))
     mailbox.store.reads.clear()
     assert holder_of(mailbox, LEASE, "t0001-s1.train").name == "m1"
     assert holder_of(mailbox, "dy-9999999999", "t0001-s1.train") is None

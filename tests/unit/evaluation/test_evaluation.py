@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,7 @@ from drillyard.errors import NotFound, RunFailed, Stopped
 from drillyard.evaluation.episodes import Episode, Planned, plan, run_baseline, run_episodes
 from drillyard.evaluation.summary import summarise
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.mailbox.mailbox import new_token, ticket_id
-from drillyard.mailbox.records import Claim, Phase, RunRecord
+from drillyard.mailbox.records import Phase, RunRecord
 from drillyard.mailbox.status import Cause
 from drillyard.registry import load
 from drillyard.runs.workload import PhaseOutcome, RunContext
@@ -28,7 +26,7 @@ from drillyard.simulators.simple_adder import SimpleAdderEnv
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.statistics import METHOD
 from drillyard.workloads.evaluate_phase import evaluate_phase
-from tests.helpers.records import result_of
+from tests.helpers.records import context_of, result_of
 
 
 def experiment(**changes: Any) -> ExperimentSpec:
@@ -54,23 +52,9 @@ def experiment(**changes: Any) -> ExperimentSpec:
 
 
 def context(mailbox: Mailbox, spec: ExperimentSpec, seed: int, phase: Phase, scratch: Path) -> Any:
-    run = f"t0001-s{seed}"
-    claim = Claim(
-        ticket=ticket_id(run, phase), attempt=1, worker="w", token=new_token(), claimed_at=0.0
-    )
-    mailbox.claim(claim)
     choices = load("workloads", "rl")().freeze(spec, seed) if phase is Phase.TRAIN else {}
-    record = RunRecord(run=run, experiment=spec.name, seed=seed, choices=choices)
-    return RunContext(
-        spec=spec,
-        run=record,
-        phase=phase,
-        attempt=1,
-        claim=claim,
-        mailbox=mailbox,
-        scratch=scratch,
-        log=logging.getLogger("test"),
-    )
+    record = RunRecord(run=f"t0001-s{seed}", experiment=spec.name, seed=seed, choices=choices)
+    return context_of(mailbox, spec, record, phase, scratch)
 
 
 def accept(ctx: RunContext, outcome: PhaseOutcome) -> None:

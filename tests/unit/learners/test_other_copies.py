@@ -11,12 +11,13 @@ from drillyard.agents.packing import npz_arrays
 from drillyard.errors import ConfigError, Stopped
 from drillyard.learners import exactness, replay
 from drillyard.learners.barriers import Marks
-from drillyard.mailbox.records import ExperimentRecord, Phase
+from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Cause
 from drillyard.runs import checkpoints
 from drillyard.runs.workload import StopSignal
 from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
+from tests.helpers.records import experiment_record
 from tests.helpers.specs import small
 
 BOX = spaces.Box(-1e9, 1e9, (1,), np.float32)
@@ -148,16 +149,8 @@ def test_other_settings_and_other_machines_stay_said(tmp_path, monkeypatch):
 
     def recorded(rate, n_envs=2):
         parts = {"training": {"learner": {"rate": rate}, "train": {"n_envs": n_envs}}}
-        one.mailbox.write(
-            "experiment.json",
-            ExperimentRecord(
-                name="x",
-                spec={},
-                identity=str(rate),
-                identity_parts=parts,
-                created_at=0.0,
-            ),
-        )
+        record = experiment_record(identity=str(rate), identity_parts=parts)
+        one.mailbox.write("experiment.json", record)
 
     recorded(1)
     with pytest.raises(Stopped):

@@ -28,7 +28,7 @@ from drillyard.results.store_phase import selected, store_phase
 from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec.running import StoreTarget
 from tests.helpers.fixtures_store import spec_of, write_experiment
-from tests.helpers.records import failed, result_of
+from tests.helpers.records import context_of, failed, result_of
 
 RUN = "t0001-s1"
 MODEL = bytes(range(256)) * 40
@@ -83,21 +83,10 @@ def box(tmp_path):
 
 
 def context(box: Mailbox, tmp_path: Path, attempt: int = 1, **changes: Any) -> RunContext:
-    claim = Claim(
-        ticket=ticket_id(RUN, Phase.STORE), attempt=attempt, worker="w", token="s", claimed_at=3.0
-    )
-    box.claim(claim)
     scratch = tmp_path / f"scratch-{attempt}"
     scratch.mkdir(exist_ok=True)
-    return RunContext(
-        spec=spec_of("cstr-ppo", [1], **changes),
-        run=box.run(RUN),
-        phase=Phase.STORE,
-        attempt=attempt,
-        claim=claim,
-        mailbox=box,
-        scratch=scratch,
-    )
+    spec = spec_of("cstr-ppo", [1], **changes)
+    return context_of(box, spec, box.run(RUN), Phase.STORE, scratch, attempt)
 
 
 def run_folder(box: Mailbox) -> Path:

@@ -14,12 +14,12 @@ import pytest
 
 from drillyard.errors import ConfigError
 from drillyard.mailbox import Mailbox, open_store
-from drillyard.mailbox.records import STREAMS, Claim, Phase
+from drillyard.mailbox.records import STREAMS, Phase
 from drillyard.runs.submit import open_workload, plain, post, run_record
-from drillyard.runs.workload import RunContext
 from drillyard.spec.binding import bound, space
 from drillyard.spec.load import Loaded, load
 from drillyard.workloads.script import ScriptWorkload
+from tests.helpers.records import context_of
 
 TUNABLES = """\
 {
@@ -157,18 +157,9 @@ def test_all_twelve_in_setup_run_and_teardown(file, tmp_path):
     frozen = run_record(loaded.spec, open_workload(loaded.spec), "t0001-s1", 1)
     assert run == frozen.model_copy(update={"streams": STREAMS})
 
-    claim = Claim(ticket="t0001-s1.train", attempt=1, worker="w", token="x", claimed_at=0.0)
-    outcome = ScriptWorkload().train(
-        RunContext(
-            spec=bound(loaded.spec, run),
-            run=run,
-            phase=Phase.TRAIN,
-            attempt=1,
-            claim=claim,
-            mailbox=mailbox,
-            scratch=tmp_path / "scratch",
-        )
-    )
+    scratch, spec = tmp_path / "scratch", bound(loaded.spec, run)
+    context = context_of(mailbox, spec, run, Phase.TRAIN, scratch)
+    outcome = ScriptWorkload().train(context)
     for stage in ("setup", "run", "teardown"):
         assert json.loads((tmp_path / f"seen-{stage}.json").read_text()) == COMBINED
     assert outcome.summary["metrics"] == {"seen": 99}

@@ -25,6 +25,7 @@ from drillyard.spec.learning import SimulatorSpec, Way
 from drillyard.spec.simulator.lessons import draw
 from drillyard.testing.phases import OneRun
 from drillyard.workloads.rl import RlWorkload
+from tests.helpers.records import experiment_record
 from tests.helpers.specs import small
 from tests.helpers.steady_world import Steady
 
@@ -178,13 +179,7 @@ def test_an_experiment_keeps_its_version_also_for_seeds_that_are_added(tmp_path)
     for name, before, expected in (("old", 1, 1), ("new", STREAMS, STREAMS)):
         spec = experiment(name=name, seeds=[1, 2])
         mailbox = Mailbox(open_store(str(tmp_path)), name)
-        record = ExperimentRecord(
-            name=name,
-            spec=spec.model_dump(mode="json"),
-            identity="x",
-            created_at=0.0,
-            streams=before,
-        )
+        record = experiment_record(name, spec=spec.model_dump(mode="json"), streams=before)
         mailbox.write("experiment.json", record)
         submit.post(spec, mailbox, [submit.Trial(1, (1, 2, 3))], lambda: None)
         assert {mailbox.run(f"t0001-s{seed}").streams for seed in (1, 2, 3)} == {expected}

@@ -20,12 +20,14 @@ from drillyard.mailbox.mailbox import ticket_id
 from drillyard.mailbox.records import Claim, Phase, TicketRecord
 from drillyard.runs import checkpoints
 from drillyard.runs.workload import StopSignal
+from drillyard.testing.clock import FakeClock
 from drillyard.testing.phases import OneRun
 from drillyard.worker.progress import ProgressKeeper
 from drillyard.worker.stall import StallWatch
 from drillyard.workloads.rl import RlWorkload
 from tests.helpers.patience import PATIENCE_S
 from tests.helpers.specs import small
+from tests.helpers.steady_world import Steady
 
 pytestmark = pytest.mark.heavy
 
@@ -104,19 +106,14 @@ class Plain:
         self.level, self.n = state["level"], state["n"]
 
 
-class Env(gym.Env):
+class Env(Steady):
     """The same as a Gymnasium environment."""
 
     observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
     action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
 
     def __init__(self) -> None:
-        self.n, self.fault = 0, Fault()
-
-    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
-        super().reset(seed=seed)
-        self.n = 0
-        return np.zeros(2, np.float32), {}
+        self.fault = Fault()
 
     def step(self, action: Any) -> Any:
         self.n += 1
@@ -182,22 +179,13 @@ def test_it_is_told_and_the_checkpoint_is_whole(world, kind, words, tmp_path, ca
         assert '{"not": "ours"}' in capfd.readouterr().out
 
 
-class UntilItHangs:
+class UntilItHangs(FakeClock):
     """A clock that stands still until the simulator hangs, and then hurries."""
-
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
 
     def wait(self, event: threading.Event, timeout_s: float) -> bool:
         if event.wait(0.01):
             return True
-        self.time += timeout_s * Fault.hanging.is_set()
+        self.advance(timeout_s * Fault.hanging.is_set())
         return False
 
 

@@ -252,7 +252,7 @@ class _Later:
 def test_the_body_is_what_azure_ml_s_own_client_would_send(azure, backend):
     """Field by field, but for what that client adds: the repository, and defaults."""
     from azure.ai.ml import Output, PyTorchDistribution, command
-    from azure.ai.ml.entities import JobResourceConfiguration
+    from azure.ai.ml.entities import JobResourceConfiguration, ManagedIdentityConfiguration
 
     wide = AzureBackend(**{**backend.config.model_dump(exclude_unset=True), "instance_count": 2})
     order = order_of(wide, spread=2, deadline=SYSTEM.now() + 600.0)
@@ -271,6 +271,7 @@ def test_the_body_is_what_azure_ml_s_own_client_would_send(azure, backend):
         tags=ours["tags"],
         environment_variables=ours["environmentVariables"],
         outputs={"results": Output(type="uri_folder", path=path, mode="direct")},
+        identity=ManagedIdentityConfiguration(),
     )
     made.resources = JobResourceConfiguration(instance_count=2)
     made.distribution = PyTorchDistribution(process_count_per_instance=1)

@@ -9,7 +9,7 @@ from tests.helpers import records
 
 pytest.importorskip("azure.ai.ml")
 
-from drillyard.backend import Liveness, Order, open_backend
+from drillyard.backend import Liveness, open_backend
 from drillyard.errors import ConfigError, ConfigErrors, WorkerLost
 from drillyard.findings import Severity
 from drillyard.mailbox import Mailbox, open_store
@@ -35,12 +35,7 @@ def backend(backend):
 
 @pytest.fixture
 def order(backend):
-    return Order(
-        lease_id=f"dy-{uuid.uuid4().hex[:10]}",
-        experiment="suite",
-        workers=1,
-        store_url=backend.store_url(),
-    )
+    return records.order_of(backend.store_url(), workers=1)
 
 
 class TestAzureBackend(BackendSuite):

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("azure.ai.ml")
 
-from drillyard.backend import Lease, Liveness, Order
+from drillyard.backend import Lease, Liveness
 from drillyard.errors import UserError, WorkerLost
 from drillyard.findings import Severity
 from drillyard.mailbox import open_store
@@ -25,6 +25,7 @@ from drillyard_emulators.http.handle import AzureEmulator
 from tests.helpers.azure_lab import AzureLab, named, needs_azurite, point
 from tests.helpers.environments import without_drillyard
 from tests.helpers.patience import until
+from tests.helpers.records import order_of
 
 pytestmark = needs_azurite()
 ROOT = Path(__file__).parents[2]
@@ -71,9 +72,7 @@ def backend(settings):
 
 @pytest.fixture
 def order(backend):
-    return Order(
-        lease_id=f"dy-{uuid.uuid4().hex[:10]}", experiment="x", store_url=backend.store_url()
-    )
+    return order_of(backend.store_url())
 
 
 def over(backend: AzureBackend, lease: Lease) -> None:

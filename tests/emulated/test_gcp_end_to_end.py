@@ -2,7 +2,6 @@
 
 import json
 import os
-import secrets
 import signal
 import sys
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.backend import Liveness, Order
+from drillyard.backend import Liveness
 from drillyard.leases.ledger import Ledger
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
@@ -24,6 +23,7 @@ from tests.helpers.environments import link_others, without_drillyard
 from tests.helpers.mirrors import LiveServer
 from tests.helpers.patience import PATIENCE_S, until
 from tests.helpers.processes import run_process
+from tests.helpers.records import order_of
 from tests.helpers.rented import Lab
 from tests.helpers.webhook import webhook
 
@@ -194,13 +194,7 @@ def rented(lab):
     )
     backend.prepare_store(backend.store_url())
     # Of this test alone: processes are found by it on the whole machine.
-    order = Order(
-        lease_id=f"dy-{secrets.token_hex(5)}",
-        experiment="x",
-        workers=2,
-        store_url=backend.store_url(),
-    )
-    return backend, order
+    return backend, order_of(backend.store_url(), workers=2)
 
 
 def test_two_last_machines_leave_nothing(lab, rented):

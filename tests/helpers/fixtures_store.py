@@ -29,13 +29,12 @@ from drillyard.mailbox.records import (
     ExperimentRecord,
     Phase,
     RunRecord,
-    TicketRecord,
 )
 from drillyard.mailbox.status import Cause, Status
 from drillyard.metrics.streams import StreamWriter
 from drillyard.spec import ExperimentSpec
 from drillyard.testing.clock import FakeClock
-from tests.helpers.records import driver_of_process, failed, result_of
+from tests.helpers.records import driver_of_process, failed, result_of, ticket_of
 
 T0 = 1_772_370_000.0
 STEPS = 60_000
@@ -142,11 +141,7 @@ def _post(mailbox: Mailbox, run: str, order: int) -> None:
     before: list[str] = []
     for phase in PHASES:
         ticket = ticket_id(run, phase)
-        mailbox.post(
-            TicketRecord(
-                ticket=ticket, run=run, phase=phase, after=before, order=order, posted_at=T0
-            )
-        )
+        mailbox.post(ticket_of(run, phase, after=before, order=order, posted_at=T0))
         before = [ticket]
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from drillyard.backend import Order
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.files import save_file
-from drillyard.mailbox.mailbox import new_token, sha256_hex
+from drillyard.mailbox.mailbox import new_token, sha256_hex, ticket_id
 from drillyard.mailbox.records import (
     Accepted,
     Board,
@@ -19,6 +21,7 @@ from drillyard.mailbox.records import (
     Manifest,
     Phase,
     RunRecord,
+    TicketRecord,
     WorkerRecord,
 )
 from drillyard.mailbox.status import Cause, Status
@@ -43,6 +46,19 @@ def claim_of(ticket: str = "t0001-s1.train", attempt: int = 1, **more: Any) -> C
     """A worker's claim."""
     told = {"worker": "w", "token": "t", "claimed_at": 0.0, **more}
     return Claim(ticket=ticket, attempt=attempt, **told)
+
+
+def ticket_of(run: str = "t0001-s1", phase: Phase = Phase.TRAIN, **more: Any) -> TicketRecord:
+    """A ticket of a phase, which waits for nothing."""
+    return TicketRecord(
+        ticket=ticket_id(run, phase), run=run, phase=phase, **{"posted_at": 0.0, **more}
+    )
+
+
+def order_of(store_url: str, **more: Any) -> Order:
+    """An order of a lease that no other test has."""
+    lease = f"dy-{uuid.uuid4().hex[:10]}"
+    return Order(lease_id=lease, store_url=store_url, **{"experiment": "suite", **more})
 
 
 def experiment_record(name: str = "x", **more: Any) -> ExperimentRecord:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import TrialRecord
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.runs.submit import Trial, post_trials
 from drillyard.spec.load import load
+from drillyard.studies.choosers import Choice
 from drillyard.studies.search import Search
 
 LOWEST = {"metric": "evaluate/score", "direction": "min"}
@@ -44,6 +46,13 @@ def study_file(
         json.dumps({name: value for name, value in content.items() if value is not None})
     )
     return path
+
+
+def frozen(number: int, choice: Choice, at: float = 0.0) -> TrialRecord:
+    """The record of a trial that was just chosen."""
+    names = ("assignment", "chooser", "parts", "label", "memory", "lineage")
+    given = {name: getattr(choice, name) for name in names}
+    return TrialRecord(number=number, seeds=[1], chosen_at=at, **given)
 
 
 def begun(mailbox: Mailbox, file: Path, must_drive: Callable[[], None] = lambda: None) -> Search:

@@ -11,13 +11,13 @@ from pathlib import Path
 from drillyard.backend import Order
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.mailbox import run_id, ticket_id
-from drillyard.mailbox.records import Phase, RunRecord, TicketRecord
+from drillyard.mailbox.records import Phase, RunRecord
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.runs import code_archive
 from drillyard.spec import ExperimentSpec
 from drillyard.system.processes import ProcessId, marked
 from tests.helpers.patience import until
-from tests.helpers.records import experiment_record
+from tests.helpers.records import experiment_record, ticket_of
 
 WORKLOAD = '''
 """Does what the parameters of the run say; a gate is a file that the test creates."""
@@ -121,16 +121,7 @@ class Toys:
         before: list[str] = []
         for number, phase in enumerate(phases):
             ticket = ticket_id(run, phase)
-            self.mailbox.post(
-                TicketRecord(
-                    ticket=ticket,
-                    run=run,
-                    phase=phase,
-                    after=before[-1:],
-                    order=seed * 10 + number,
-                    posted_at=0.0,
-                )
-            )
+            self.mailbox.post(ticket_of(run, phase, after=before[-1:], order=seed * 10 + number))
             before.append(ticket)
         return run
 

@@ -24,7 +24,6 @@ from drillyard.mailbox.records import (
     ExperimentRecord,
     Manifest,
     Phase,
-    TicketRecord,
 )
 from drillyard.runs.workload import PhaseOutcome, StopSignal
 from drillyard.testing.clock import FakeClock
@@ -35,6 +34,7 @@ from drillyard.worker.machine import Exit, Job
 from drillyard.worker.progress import ProgressKeeper
 from drillyard.worker.sidecar import TicketSidecar
 from drillyard.worker.worker import Worker
+from tests.helpers.records import ticket_of
 
 LEASE = "dy-0123456789"
 Step = Callable[[float], float | None]
@@ -131,9 +131,7 @@ class World:
         before: list[str] = []
         for phase in phases:
             ticket = ticket_id(run, phase)
-            record = TicketRecord(
-                ticket=ticket, run=run, phase=phase, after=before, order=seed, posted_at=0.0
-            )
+            record = ticket_of(run, phase, after=before, order=seed)
             self.mailbox.post(record)
             before = [ticket]
         return run

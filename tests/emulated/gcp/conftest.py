@@ -4,9 +4,9 @@ import uuid
 
 import pytest
 
-from drillyard.backend import Order
 from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_emulators.http.handle import GcpEmulator
+from tests.helpers.records import order_of
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +52,7 @@ def backend(settings):
 
 @pytest.fixture
 def order(backend):
-    return Order(
-        lease_id=f"dy-{uuid.uuid4().hex[:10]}",
-        experiment="suite",
-        workers=1,
-        store_url=backend.store_url(),
-    )
+    return order_of(backend.store_url(), workers=1)
 
 
 @pytest.fixture

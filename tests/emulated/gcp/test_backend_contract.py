@@ -4,12 +4,12 @@ import uuid
 
 import pytest
 
-from drillyard.backend import Order
 from drillyard.testing.backend_suite import BackendSuite
 from drillyard_backends.gcp.backend import GcpBackend
 from drillyard_emulators.http.handle import GcpEmulator
 from tests.benchmarks.virtual_clock import VirtualClock
 from tests.emulated.troubles import no_requests, refusals
+from tests.helpers.records import order_of
 
 
 class TestGcpBackend(BackendSuite):
@@ -76,12 +76,7 @@ class TestLateListings(BackendSuite):
 
     @pytest.fixture
     def order(self, backend):
-        return Order(
-            lease_id=f"dy-{uuid.uuid4().hex[:10]}",
-            experiment="suite",
-            workers=1,
-            store_url=backend.store_url(),
-        )
+        return order_of(backend.store_url(), workers=1)
 
     @pytest.mark.slow
     def test_another_process_needs_only_the_text(self, backend, order, settings):

@@ -15,10 +15,11 @@ from drillyard.driver.launcher import Launcher
 from drillyard.errors import ControlPlaneError, WorkerLost
 from drillyard.mailbox.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.mailbox.records import Phase, TicketRecord
+from drillyard.mailbox.records import TicketRecord
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import TicketState
 from drillyard.testing.clock import FakeClock
+from tests.helpers.records import ticket_of
 from tests.helpers.tiny_backend import ThreadBackend
 
 
@@ -72,9 +73,7 @@ class Yard:
     @staticmethod
     def ticket(seed: int) -> TicketRecord:
         run = f"t0001-s{seed}"
-        return TicketRecord(
-            ticket=f"{run}.train", run=run, phase=Phase.TRAIN, order=seed, posted_at=0.0
-        )
+        return ticket_of(run, order=seed)
 
     def tend(self, until_s: float) -> None:
         while self.clock.now() < until_s:

@@ -14,9 +14,9 @@ from drillyard.driver.lease_supervisor import LeaseSupervisor
 from drillyard.errors import ControlPlaneError
 from drillyard.mailbox.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.mailbox.records import Phase, TicketRecord
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import TicketState
+from tests.helpers.records import ticket_of
 from tests.helpers.tiny_backend import ThreadBackend
 
 
@@ -41,9 +41,7 @@ class Refusing(ThreadBackend):
 
 
 LEASE = "dy-0123456789"
-RECORD = TicketRecord(
-    ticket="t0001-s1.train", run="t0001-s1", phase=Phase.TRAIN, order=1, posted_at=0.0
-)
+RECORD = ticket_of(order=1)
 READY = TicketState(RECORD, Status.READY, claimable=1)
 RUNNING = TicketState(RECORD, Status.RUNNING, attempt=1)
 

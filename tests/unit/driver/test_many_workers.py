@@ -21,7 +21,7 @@ from drillyard.testing.clock import FakeClock
 from drillyard.worker.orphans import OrphanCloser, worker_id
 from drillyard_backends.gcp.records import holder_of
 from drillyard_backends.gcp.self_delete import DELETES_A_SECOND, SelfDelete
-from tests.helpers.records import claim_of, tell_worker
+from tests.helpers.records import claim_of, tell_worker, ticket_of
 from tests.helpers.tiny_backend import ThreadBackend
 
 LEASE = "dy-0123456789"
@@ -98,9 +98,7 @@ def test_the_silent_one_of_many_is_found_by_one_listing(mailbox, clock):
     states = {}
     for number in range(MANY):
         ticket = f"t0001-s{number}.train"
-        record = TicketRecord(
-            ticket=ticket, run=f"t0001-s{number}", phase=Phase.TRAIN, order=0, posted_at=0.0
-        )
+        record = ticket_of(f"t0001-s{number}")
         mailbox.post(record)
         worker = f"{LEASE}-{number:04}"
         mailbox.claim(Claim(ticket=ticket, attempt=1, worker=worker, token="t", claimed_at=0.0))

@@ -9,12 +9,13 @@ import pytest
 from drillyard.errors import ConfigError, ConfigErrors
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.mailbox.records import Phase, TicketRecord
+from drillyard.mailbox.records import TicketRecord
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import TicketState
 from drillyard.runs import webhook as notify
 from drillyard.spec.load import load
 from drillyard.system.redaction import redact
+from tests.helpers.records import ticket_of
 from tests.helpers.webhook import webhook
 
 FILE = "schema: 1\nname: n\nworkload: mock\nseeds: [1, 2]\nnotify: {notify}\n"
@@ -78,9 +79,7 @@ def box(hook):
 def states(*found: Status) -> dict[str, TicketState]:
     def ticket(number: int) -> TicketRecord:
         run = f"t0001-s{number}"
-        return TicketRecord(
-            ticket=f"{run}.train", run=run, phase=Phase.TRAIN, order=number, posted_at=0.0
-        )
+        return ticket_of(run, order=number)
 
     records = [ticket(number) for number, _ in enumerate(found)]
     return {r.ticket: TicketState(r, s) for r, s in zip(records, found, strict=True)}

@@ -16,7 +16,6 @@ from drillyard.mailbox.records import (
     Ending,
     Phase,
     Reopened,
-    TicketRecord,
 )
 from drillyard.mailbox.retries import RETRIES
 from drillyard.mailbox.status import STATUS_OF, Cause, Status
@@ -29,7 +28,7 @@ from drillyard.mailbox.ticket_states import (
     run_status,
     ticket_states,
 )
-from tests.helpers.records import accepted
+from tests.helpers.records import accepted, ticket_of
 
 RUN = "t0001-s1"
 TRAIN, EVALUATE = f"{RUN}.train", f"{RUN}.evaluate"
@@ -72,11 +71,7 @@ def mailbox(request, tmp_path):
 
 
 def post(mailbox, ticket=TRAIN, phase=Phase.TRAIN, after=(), order=0, run=RUN):
-    mailbox.post(
-        TicketRecord(
-            ticket=ticket, run=run, phase=phase, after=list(after), order=order, posted_at=0.0
-        )
-    )
+    mailbox.post(ticket_of(run, phase, after=list(after), order=order))
 
 
 def claim(mailbox, attempt, ticket=TRAIN):

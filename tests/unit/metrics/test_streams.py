@@ -14,7 +14,6 @@ from drillyard.mailbox.records import (
     AttemptStart,
     Phase,
     RunRecord,
-    TicketRecord,
 )
 from drillyard.mailbox.status import Status
 from drillyard.mailbox.ticket_states import TicketState
@@ -25,6 +24,7 @@ from drillyard.spec import ExperimentSpec
 from drillyard.studies.pruning import Judge
 from drillyard.testing.clock import FakeClock
 from tests.helpers.counting_store import CountingStore
+from tests.helpers.records import ticket_of
 
 # -- What is read again and again costs the same however long the run is ----------------------
 
@@ -146,9 +146,7 @@ def test_the_pruner_reads_what_is_new(mailbox, store):
 
 def test_callbacks_cost_the_same_at_each_poll(mailbox, store):
     mailbox.write(f"runs/{RUN}/run.json", RunRecord(run=RUN, experiment="x", trial=1, seed=1))
-    ticket = TicketRecord(
-        ticket=f"{RUN}.train", run=RUN, phase=Phase.TRAIN, order=0, posted_at=0.0
-    )
+    ticket = ticket_of(RUN)
     state = TicketState(ticket=ticket, status=Status.RUNNING, attempt=1)
     points: list[Point] = []
     feed = Feed(mailbox, lambda: {ticket.ticket: state}, [points.append])
@@ -164,9 +162,7 @@ def test_callbacks_cost_the_same_at_each_poll(mailbox, store):
 
 def test_callbacks_spare_a_store_with_a_pace(mailbox, store):
     store.pace_s = 1.0  # type: ignore[attr-defined]
-    ticket = TicketRecord(
-        ticket=f"{RUN}.train", run=RUN, phase=Phase.TRAIN, order=0, posted_at=0.0
-    )
+    ticket = ticket_of(RUN)
     state = TicketState(ticket=ticket, status=Status.RUNNING, attempt=1)
     mailbox.write(f"runs/{RUN}/run.json", RunRecord(run=RUN, experiment="x", trial=1, seed=1))
     writer = begin(mailbox)
@@ -192,9 +188,7 @@ def test_callbacks_spare_a_store_with_a_pace(mailbox, store):
 
 
 def test_a_run_that_nobody_began_is_not_read(mailbox, store):
-    ticket = TicketRecord(
-        ticket=f"{RUN}.train", run=RUN, phase=Phase.TRAIN, order=0, posted_at=0.0
-    )
+    ticket = ticket_of(RUN)
     state = TicketState(ticket=ticket, status=Status.READY)
     feed = Feed(mailbox, lambda: {ticket.ticket: state}, [lambda point: None])
     assert feed.poll()

@@ -17,6 +17,7 @@ from drillyard.mailbox.status import Status
 from drillyard.spec import ExperimentSpec
 from drillyard.studies.choosers import Chooser
 from drillyard.studies.factory import make_chooser
+from tests.helpers.searches import frozen
 
 TUNABLES = {
     "level": {"type": "float", "range": [0, 1], "default": 0.5},
@@ -108,16 +109,7 @@ class Study:
                 self.chooser = self.driver()
             choice = self.chooser.ask(index, taken)
             self.time += 1.0
-            record = TrialRecord(
-                number=index,
-                chooser=choice.chooser,
-                assignment=choice.assignment,
-                parts=choice.parts,
-                seeds=[1],
-                memory=choice.memory,
-                lineage=choice.lineage,
-                chosen_at=self.time,
-            )
+            record = frozen(index, choice, self.time)
             self.records.append(record)
             if moment == "frozen":
                 self.chooser = self.driver()

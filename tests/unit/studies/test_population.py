@@ -18,6 +18,7 @@ from drillyard.spec.study import ObjectiveSpec, PopulationSpec
 from drillyard.spec.tunables import Space, Tunable
 from drillyard.studies.factory import make_chooser, refuse_changed
 from drillyard.studies.population import Population, moved
+from tests.helpers.searches import frozen
 
 SPACE = {
     "net": {
@@ -39,15 +40,7 @@ def population(**changes: Any) -> Population:
 
 def next_trial(chooser: Population, records: list[TrialRecord]) -> TrialRecord:
     choice = chooser.ask(len(records) + 1, [r.assignment for r in records])
-    record = TrialRecord(
-        number=len(records) + 1,
-        chooser=choice.chooser,
-        assignment=choice.assignment,
-        lineage=choice.lineage,
-        label=choice.label,
-        seeds=[1],
-        chosen_at=0.0,
-    )
+    record = frozen(len(records) + 1, choice)
     chooser.kept(record)
     records.append(record)
     return record

@@ -19,6 +19,7 @@ from drillyard.spec.tunables import Space
 from drillyard.studies import factory, optuna_space
 from drillyard.studies.optuna_chooser import STARTUP
 from tests.helpers import rules
+from tests.helpers.searches import frozen
 from tests.unit.studies.test_studies import SPACE, study
 
 if TYPE_CHECKING:
@@ -41,13 +42,7 @@ def searched(trials: int) -> tuple[list[TrialRecord], dict[int, TrialOutcome]]:
     asked, records, outcomes = chooser(), list[TrialRecord](), dict[int, TrialOutcome]()
     for number in range(1, trials + 1):
         choice = asked.ask(number, [r.assignment for r in records])
-        record = TrialRecord(
-            number=number,
-            chooser=choice.chooser,
-            seeds=[1],
-            chosen_at=0.0,
-            assignment=choice.assignment,
-        )
+        record = frozen(number, choice)
         value = (record.assignment["level"] - 0.3) ** 2 + (record.assignment["kind"] != "s")
         records.append(record)
         outcomes[number] = TrialOutcome(

@@ -24,7 +24,7 @@ from drillyard.studies.memory import in_memory
 from drillyard.studies.objectives import aggregate, dominates, over_seeds, reduce
 from drillyard.studies.optuna_chooser import ModelChooser
 from drillyard.studies.state import budgets_of, front_of, ranked, used_up
-from tests.helpers.searches import study_file
+from tests.helpers.searches import frozen, study_file
 
 SPACE = {
     "shape": {
@@ -228,17 +228,6 @@ def memory_of(url: str | None, space: Space, kind: str = "tpe") -> ModelChooser:
         name="s",
         seed=3,
         defaults_first=True,
-    )
-
-
-def frozen(number: int, choice: Any) -> TrialRecord:
-    return TrialRecord(
-        number=number,
-        chooser=choice.chooser,
-        assignment=choice.assignment,
-        seeds=[1],
-        memory=choice.memory,
-        chosen_at=0.0,
     )
 
 

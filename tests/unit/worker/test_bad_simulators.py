@@ -16,8 +16,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from drillyard.mailbox.mailbox import ticket_id
-from drillyard.mailbox.records import Claim, Phase, TicketRecord
+from drillyard.mailbox.records import Claim, Phase
 from drillyard.runs import checkpoints
 from drillyard.runs.workload import StopSignal
 from drillyard.testing.clock import FakeClock
@@ -26,6 +25,7 @@ from drillyard.worker.progress import ProgressKeeper
 from drillyard.worker.stall import StallWatch
 from drillyard.workloads.rl import RlWorkload
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.records import ticket_of
 from tests.helpers.specs import small
 from tests.helpers.steady_world import Steady
 
@@ -194,9 +194,7 @@ def test_one_that_hangs_is_named_too(tmp_path):
     Fault.hanging.clear()
     Fault.ended.clear()
     stop, clock, said = StopSignal(), UntilItHangs(), []
-    ticket = TicketRecord(
-        ticket=ticket_id(one.run, Phase.TRAIN), run=one.run, phase=Phase.TRAIN, posted_at=0.0
-    )
+    ticket = ticket_of(one.run)
     claim = Claim(ticket=ticket.ticket, attempt=1, worker="w", token="t", claimed_at=0.0)
 
     def end(message: str) -> None:

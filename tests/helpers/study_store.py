@@ -12,7 +12,6 @@ from drillyard.mailbox.file import FileStore
 from drillyard.mailbox.mailbox import run_id
 from drillyard.mailbox.records import (
     Phase,
-    Record,
     RunRecord,
     StudyState,
     TrialOutcome,
@@ -23,7 +22,8 @@ from drillyard.spec import ExperimentSpec
 from tests.helpers.records import accepted, claim_of, experiment_record
 
 T0 = 1_772_370_000.0
-METRIC = "evaluate/score"
+METRIC, RETURN = "evaluate/score", "evaluate/return"
+FIVE = (1, 2, 3, 4, 5)
 TUNABLES = {
     "shape": {
         "params": {
@@ -63,23 +63,15 @@ def write_search(
     objectives = [{"metric": METRIC, "direction": "max"}]
     if two:
         objectives.append({"metric": "evaluate/cost", "direction": "min"})
-    spec = ExperimentSpec.model_validate(
-        {
-            "schema": 1,
-            "name": name,
-            "workload": "mock",
-            "mock": {"metrics": ["score"]},
-            "seeds": list(seeds),
-            "parameters": {"tunables": TUNABLES, "tunable_params": ["shape"]},
-            "study": {
-                "chooser": "nsga2" if two else "tpe",
-                "trials": trials,
-                "confirm": 2,
-                "objectives": objectives,
-            },
-        }
+    study = {"chooser": "nsga2" if two else "tpe", "trials": trials, "confirm": 2}
+    _experiment(
+        mailbox,
+        workload="mock",
+        mock={"metrics": ["score"]},
+        seeds=list(seeds),
+        parameters={"tunables": TUNABLES, "tunable_params": ["shape"]},
+        study={**study, "objectives": objectives},
     )
-    _experiment(mailbox, spec)
     best: tuple[float, int] = (-math.inf, 0)
     for n in range(1, trials + 1):
         chosen = {
@@ -88,14 +80,12 @@ def write_search(
             "kind": rng.choice(["small", "medium", "large"]),
         }
         status = {3: Status.FAILED, 4: Status.PRUNED}.get(n, Status.SUCCEEDED)
-        score = _trial(mailbox, n, chosen, seeds, status, rng, runs=runs, two=two)
+        score = _trial(mailbox, n, seeds, rng, chosen, status, runs=runs, two=two)
         if status is Status.SUCCEEDED:
             best = max(best, (score, n))
     fresh = (max(seeds) + 1, max(seeds) + 2)
     level = {"level": 0.9, "batch": 64, "kind": "large"}
-    _trial(
-        mailbox, trials + 1, level, fresh, Status.SUCCEEDED, rng, of=best[1], runs=runs, two=two
-    )
+    _trial(mailbox, trials + 1, fresh, rng, level, of=best[1], runs=runs, two=two)
     mailbox.write_study_state(
         StudyState(
             phase="over",
@@ -112,34 +102,32 @@ def write_search(
     return mailbox
 
 
-def _experiment(mailbox: Mailbox, spec: ExperimentSpec) -> None:
-    told = {"identity": "3f" * 32, "created_at": T0}
-    command, written = (
-        ["drillyard", "run", "search.yaml"],
-        spec.model_dump(mode="json", by_alias=True),
-    )
-    record = experiment_record(spec.name, spec=written, command=command, **told)
+def _experiment(mailbox: Mailbox, **sections: Any) -> None:
+    spec = ExperimentSpec.model_validate({"schema": 1, "name": mailbox.experiment, **sections})
+    told = {"spec": spec.model_dump(mode="json", by_alias=True), "identity": "3f" * 32}
+    command = ["drillyard", "run", "search.yaml"]
+    record = experiment_record(spec.name, created_at=T0, command=command, **told)
     mailbox.create("experiment.json", record)
 
 
 def _trial(
     mailbox: Mailbox,
     number: int,
-    chosen: dict[str, Any],
     seeds: tuple[int, ...],
-    status: Status,
     rng: random.Random,
+    chosen: dict[str, Any] | None = None,
+    status: Status = Status.SUCCEEDED,
     *,
     of: int | None = None,
-    runs: bool,
-    two: bool,
+    runs: bool = False,
+    two: bool = False,
     parts: dict[str, Any] | None = None,
     label: str = "",
     level: float | None = None,
     metric: str = METRIC,
     spread: float = 3.0,
 ) -> float:
-    began = T0 + 10 * number
+    began, chosen = T0 + 10 * number, chosen or {}
     mailbox.choose(
         TrialRecord(
             number=number,
@@ -182,38 +170,18 @@ def _trial(
 
 def _run(mailbox: Mailbox, number: int, seed: int, began: float, metrics: float | None) -> None:
     run = run_id(number, seed)
-    _write(
-        mailbox,
-        f"runs/{run}/run.json",
-        RunRecord(run=run, experiment=mailbox.experiment, trial=number, seed=seed),
-    )
-    for phase in (Phase.TRAIN, Phase.EVALUATE):
+    record = RunRecord(run=run, experiment=mailbox.experiment, trial=number, seed=seed)
+    mailbox.create(f"runs/{run}/run.json", record)
+    summaries = {Phase.TRAIN: {"steps": 500}, Phase.EVALUATE: {"metrics": {"score": metrics}}}
+    for phase, summary in summaries.items():
         ticket = f"{run}.{phase.value}"
-        _write(
-            mailbox,
-            f"claims/{ticket}.1.json",
-            claim_of(ticket, worker=f"w{seed % 2}", claimed_at=began),
-        )
+        claim = claim_of(ticket, worker=f"w{seed % 2}", claimed_at=began)
+        mailbox.create(f"claims/{ticket}.1.json", claim)
         if metrics is None:
             return
-        _write(
-            mailbox,
-            f"runs/{run}/{phase.value}.accepted.json",
-            accepted(
-                run,
-                phase,
-                manifest_sha256="0" * 64,
-                started_at=began + 1,
-                ended_at=began + 8,
-                summary={"metrics": {"score": metrics}}
-                if phase is Phase.EVALUATE
-                else {"steps": 500},
-            ),
-        )
-
-
-def _write(mailbox: Mailbox, path: str, record: Record) -> None:
-    mailbox.create(path, record)
+        told = {"manifest_sha256": "0" * 64, "started_at": began + 1, "ended_at": began + 8}
+        result = accepted(run, phase, summary=summary, **told)
+        mailbox.create(f"runs/{run}/{phase.value}.accepted.json", result)
 
 
 def write_bench(root: Path, levels: dict[str, tuple[float, float]]) -> Mailbox:
@@ -227,38 +195,19 @@ def write_bench(root: Path, levels: dict[str, tuple[float, float]]) -> Mailbox:
     ]
     _experiment(
         mailbox,
-        ExperimentSpec.model_validate(
-            {
-                "schema": 1,
-                "name": "bench",
-                "simulator": {"id": simulators[0]},
-                "learner": {"algorithm": next(iter(levels))},
-                "train": {"steps": 1000},
-                "seeds": [1, 2, 3, 4, 5],
-                "study": {"chooser": "list", "experiments": parts},
-            }
-        ),
+        simulator={"id": simulators[0]},
+        learner={"algorithm": next(iter(levels))},
+        train={"steps": 1000},
+        seeds=list(FIVE),
+        study={"chooser": "list", "experiments": parts},
     )
     rng = random.Random(0)
     for n, part in enumerate(parts, start=1):
         algorithm = str(part["label"]).split()[0]
         level = levels[algorithm][simulators.index(part["simulator"]["id"])]  # type: ignore[index]
         own = {k: v for k, v in part.items() if k != "label"}
-        _trial(
-            mailbox,
-            n,
-            {},
-            (1, 2, 3, 4, 5),
-            Status.SUCCEEDED,
-            rng,
-            runs=False,
-            two=False,
-            parts=own,
-            label=str(part["label"]),
-            level=level,
-            metric="evaluate/return",
-            spread=level / 50,
-        )
+        about = {"label": str(part["label"]), "parts": own, "metric": RETURN}
+        _trial(mailbox, n, FIVE, rng, level=level, spread=level / 50, **about)
     mailbox.write_study_state(StudyState(phase="over", chosen=len(parts)))
     return mailbox
 
@@ -267,46 +216,23 @@ def write_list(
     root: Path,
     levels: dict[str, float],
     *,
-    seeds: tuple[int, ...] = (1, 2, 3, 4, 5),
+    seeds: tuple[int, ...] = FIVE,
     over: str = "mean",
     draw: int = 0,
 ) -> Mailbox:
     """A list of experiments on one simulator that is over: label -> its level, spread 1."""
     mailbox = Mailbox(FileStore(str(root)), "list")
-    metric = "evaluate/return"
+    study = {"chooser": "list", "experiments": [{"label": name} for name in levels]}
     _experiment(
         mailbox,
-        ExperimentSpec.model_validate(
-            {
-                "schema": 1,
-                "name": "list",
-                "simulator": {"id": "CartPole-v1"},
-                "learner": {"algorithm": "ppo"},
-                "train": {"steps": 1000},
-                "seeds": list(seeds),
-                "study": {
-                    "chooser": "list",
-                    "experiments": [{"label": name} for name in levels],
-                    "objectives": [{"metric": metric, "over": over}],
-                },
-            }
-        ),
+        simulator={"id": "CartPole-v1"},
+        learner={"algorithm": "ppo"},
+        train={"steps": 1000},
+        seeds=list(seeds),
+        study={**study, "objectives": [{"metric": RETURN, "over": over}]},
     )
     rng = random.Random(draw)
     for n, (label, level) in enumerate(levels.items(), start=1):
-        _trial(
-            mailbox,
-            n,
-            {},
-            seeds,
-            Status.SUCCEEDED,
-            rng,
-            runs=False,
-            two=False,
-            label=label,
-            level=level,
-            metric=metric,
-            spread=1.0,
-        )
+        _trial(mailbox, n, seeds, rng, label=label, level=level, metric=RETURN, spread=1.0)
     mailbox.write_study_state(StudyState(phase="over", chosen=len(levels)))
     return mailbox

@@ -23,7 +23,6 @@ from drillyard.mailbox.mailbox import new_token, run_id, ticket_id
 from drillyard.mailbox.records import (
     PHASES,
     AttemptStart,
-    Board,
     Claim,
     Ending,
     ExperimentRecord,
@@ -34,10 +33,18 @@ from drillyard.mailbox.status import Cause, Status
 from drillyard.metrics.streams import StreamWriter
 from drillyard.spec import ExperimentSpec
 from drillyard.testing.clock import FakeClock
-from tests.helpers.records import driver_of_process, failed, result_of, ticket_of
+from tests.helpers.records import board_of, driver_of_process, failed, result_of, ticket_of
 
 T0 = 1_772_370_000.0
 STEPS = 60_000
+MOLES = "kmol/m³"
+UNITS = {
+    "state_Tr": "K",
+    "state_Cr": MOLES,
+    "state_Cref": MOLES,
+    "state_Tc": "K",
+    "state_Tc_adjust": "K",
+}
 LEVELS = {"agent": 71.0, "p-controller": 61.5, "hold": 24.0, "random": 11.0}
 
 
@@ -176,24 +183,10 @@ def _train(
         text = "\n".join(lines) + "\n"
         mailbox.store.put(mailbox.key(f"{folder}/logs/{seq:012d}.txt"), text.encode())
     if upto < STEPS:
-        mailbox.write(
-            f"board/{run}.json",
-            Board(
-                run=run,
-                phase=Phase.TRAIN,
-                attempt=1,
-                worker="w0",
-                step=upto,
-                total=STEPS,
-                episodes=upto // 91,
-                episode_return=63.4,
-                steps_per_s=1510.0,
-                eta_s=13.2,
-                beat=40,
-                checkpoint_step=upto - 1000,
-                written_at=T0 + 80,
-            ),
-        )
+        done = {"step": upto, "total": STEPS, "episodes": upto // 91, "episode_return": 63.4}
+        pace = {"steps_per_s": 1510.0, "eta_s": 13.2, "checkpoint_step": upto - 1000}
+        board = board_of(run, worker="w0", beat=40, written_at=T0 + 80, **done, **pace)
+        mailbox.write(f"board/{run}.json", board)
         return
     summary = {
         "steps": STEPS,
@@ -254,15 +247,7 @@ def _evaluate(
     files["trajectories/meta.json"] = json.dumps(
         {
             **meta,
-            "units": {
-                "state_Tr": "K",
-                "state_Cr": "kmol/m³",
-                "state_Cref": "kmol/m³",
-                "state_Tc": "K",
-                "state_Tc_adjust": "K",
-                "action_0": "10 K",
-                "t": "step",
-            },
+            "units": {**UNITS, "action_0": "10 K", "t": "step"},
             "reference": {"state_Cr": "state_Cref"},
         }
     ).encode()
@@ -296,18 +281,7 @@ def _summary(own: list[dict[str, Any]]) -> dict[str, Any]:
 def _trajectory(policy: str, level: float) -> str:
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow(
-        [
-            "t",
-            "state_Tr",
-            "state_Cr",
-            "state_Cref",
-            "state_Tc",
-            "state_Tc_adjust",
-            "action_0",
-            "reward",
-        ]
-    )
+    writer.writerow(["t", *UNITS, "action_0", "reward"])
     rng, cr, tc = random.Random(policy), 8.5698, 292.0
     skill = level / 80
     for t in range(91):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,17 @@ class Bench:
 def script(run: list[Any], **more: Any) -> dict[str, Any]:
     """An experiment of the workload ``script``."""
     return {"workload": "script", "script": {"run": run, **more}}
+
+
+PATTERN = r"^(\w+)=(\S+)$"
+"""Results as scripts of tests print them."""
+
+
+def say(text: str) -> list[str]:
+    """A line that prints a text."""
+    return [sys.executable, "-c", f"print({text!r})"]
+
+
+def printing(folder: Path, text: str) -> Bench:
+    """A script that prints a text, with its results in it."""
+    return Bench(folder, script([say(text)], results={"stdout": PATTERN}))

@@ -50,9 +50,8 @@ def claim_of(ticket: str = "t0001-s1.train", attempt: int = 1, **more: Any) -> C
 
 def ticket_of(run: str = "t0001-s1", phase: Phase = Phase.TRAIN, **more: Any) -> TicketRecord:
     """A ticket of a phase, which waits for nothing."""
-    return TicketRecord(
-        ticket=ticket_id(run, phase), run=run, phase=phase, **{"posted_at": 0.0, **more}
-    )
+    told = {"ticket": ticket_id(run, phase), "posted_at": 0.0, **more}
+    return TicketRecord(run=run, phase=phase, **told)
 
 
 def order_of(store_url: str, **more: Any) -> Order:

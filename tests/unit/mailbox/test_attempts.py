@@ -71,7 +71,7 @@ def mailbox(request, tmp_path):
 
 
 def post(mailbox, ticket=TRAIN, phase=Phase.TRAIN, after=(), order=0, run=RUN):
-    mailbox.post(ticket_of(run, phase, after=list(after), order=order))
+    mailbox.post(ticket_of(run, phase, ticket=ticket, after=list(after), order=order))
 
 
 def claim(mailbox, attempt, ticket=TRAIN):

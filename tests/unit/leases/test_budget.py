@@ -30,14 +30,7 @@ from drillyard.spec import ExperimentSpec
 from drillyard.system.clock import Clock
 from drillyard.testing.clock import FakeClock
 from tests.helpers.paid_backend import TODAY, PaidBackend
-
-FILE = """schema: 1
-name: m
-workload: mock
-backend: paid
-seeds: [1, 2, 3]
-resources: {workers: 3}
-"""
+from tests.helpers.weekend import FILE
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +44,7 @@ def _paid(tmp_path, monkeypatch):
 
 def written(tmp_path: Path, budget: str = "") -> str:
     path = tmp_path / "m.yaml"
-    path.write_text(FILE + (f"budget: {budget}\n" if budget else ""))
+    path.write_text(FILE.partition("budget")[0] + (f"budget: {budget}\n" if budget else ""))
     return str(path)
 
 

@@ -21,17 +21,10 @@ from drillyard.testing.clock import FakeClock
 from drillyard.worker.worker import Worker
 from tests.helpers.paid_backend import PaidBackend
 from tests.helpers.records import driver_of_process, failed
+from tests.helpers.weekend import FILE
 from tests.unit.leases.test_reaping import reaped
 
 HOUR_S = 3600.0
-FILE = """schema: 1
-name: m
-workload: mock
-backend: paid
-seeds: [1, 2, 3]
-resources: {workers: 3}
-budget: {max_hours: 2, max_cost: 100}
-"""
 
 
 class Skewed:

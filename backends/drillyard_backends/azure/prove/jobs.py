@@ -50,7 +50,7 @@ A3 jobs show only states that drillyard knows
   an unknown state counts as not over: such a job is listed and cancelled
 A6? the order is Queued, then Preparing, then Running
   drillyard copes with either order; `preparing_s` may count the build of the image
-A35 a job without an identity of its own runs as the cluster's identity
+A35 a job whose identity is "Managed" runs as the cluster's identity
   every job fails at its first access to the store
 A36? AZUREML_RUN_ID is the job's name
   nothing: drillyard passes the name in a variable of its own

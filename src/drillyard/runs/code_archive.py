@@ -155,10 +155,9 @@ def _pack(root: Path, left_out: set[Path], everything: bool, named: Mapping[Path
             if total > MAX_BYTES or len(files) > MAX_FILES:
                 raise _too_large(root, files, total)
             data = path.read_bytes()
-            is_experiment = path.suffix.lower() in _SETTINGS and _is_experiment(data)
-            secret = secret_in(path.name, data)
-            if secret or (is_experiment and path not in named):
-                stays[path] = secret or "an experiment"
+            reason = _reason_inside(path, data, named)
+            if reason is not None:
+                stays[path] = reason
                 total -= files.pop(name)
                 continue
             stays.pop(path, None)
@@ -338,6 +337,15 @@ def _reason(entry: os.DirEntry[str], travels: bool) -> str | None:
     if not entry.is_file():
         return "not a file"
     return None if travels else BY_ENDING
+
+
+def _reason_inside(path: Path, data: bytes, named: Mapping[Path, None]) -> str | None:
+    """Why a file stays here because of its content; None if it travels."""
+    secret = secret_in(path.name, data)
+    if secret is not None or path in named:
+        return secret
+    is_settings = path.suffix.lower() in _SETTINGS
+    return "an experiment" if is_settings and _is_experiment(data) else None
 
 
 def _skipped_folder(path: Path) -> bool:

@@ -85,9 +85,12 @@ def test_a_driver_that_was_replaced_during_its_set_up_replaces_no_machine(mailbo
     lease = driver.provision()
     leases = driver._leases
     waiting = SetupWait(mailbox, Tended(), lease, 600.0, only_open=leases.only_open)
-    waiting.step(0.0)
     PaidBackend.calls.clear()
-    waiting.step(2.0)
+    for at in (0.0, 1.9):
+        waiting.step(at)
+    assert PaidBackend.calls == [], "machines are asked about every two seconds"
+    for at in (2.0, 3.9):
+        waiting.step(at)
     assert PaidBackend.calls == [("tend", lease.lease_id)]
     taken_over(mailbox, 2)
     with pytest.raises(Superseded):

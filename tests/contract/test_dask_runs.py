@@ -75,7 +75,10 @@ def test_a_worker_that_dies_with_all_it_started_costs_one_attempt(place):
     place.pid_of("t0001-s2", 1)
     parents = {p.pid for p in psutil.Process(place.pid_of("t0001-s1", 1)).parents()}
     (worker,) = parents & set(dask_workers(driver).values())
-    for process in (psutil.Process(worker), *psutil.Process(worker).children(recursive=True)):
+    processes = [psutil.Process(worker), *psutil.Process(worker).children(recursive=True)]
+    for process in processes:
+        process.suspend()  # its agent is asked to end when its parent has died, and would say so
+    for process in processes:
         process.kill()
     place.pid_of("t0001-s1", 2)
     place.gate.touch()

@@ -297,7 +297,7 @@ def compute(monkeypatch):
     from drillyard_backends.gcp.operations import Compute
 
     monkeypatch.setattr("google.auth.default", lambda **_: (AnonymousCredentials(), "p"))
-    return Groups(Compute("project", patience_s=0.2), "dy")
+    return Groups(Compute("project", patience_s=0.0), "dy")
 
 
 AGGREGATED = NO_LISTINGS["gcs"]
@@ -361,7 +361,7 @@ def own_group(monkeypatch):
     from drillyard_backends.gcp.instance_group_self import InstanceGroupSelf
 
     monkeypatch.setattr("google.auth.default", lambda **_: (AnonymousCredentials(), "p"))
-    return InstanceGroupSelf("project", "zones/a/dy-0123456789", "a", patience_s=0.2)
+    return InstanceGroupSelf("project", "zones/a/dy-0123456789", "a", patience_s=0.0)
 
 
 @pytest.mark.parametrize("lie", sorted(AGGREGATED))

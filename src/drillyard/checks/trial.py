@@ -73,6 +73,8 @@ def try_training(loaded: Loaded) -> list[Finding]:
         shutil.rmtree(scratch, ignore_errors=True)
     findings = _findings(loaded, heard)
     if heard.done and not heard.stopped and heard.error is None:
+        if heard.opened:
+            key = fingerprint(loaded)  # these travel too from now on
         _remember(key, heard.done)
         _remember(f"{key}{_PEAK}", str(heard.peak))
     return findings
@@ -164,8 +166,11 @@ def _run(loaded: Loaded, scratch: Path) -> Heard:
         os.close(reads)
         _end(process)
     heard.output = _head(scratch / "output.txt")
-    if heard.opened:
-        remember_opened(loaded, heard.opened)
+    try:
+        if heard.opened:
+            remember_opened(loaded, heard.opened)
+    except OSError:
+        heard.opened.clear()  # the row about files warns that they stay
     return heard
 
 

@@ -110,7 +110,7 @@ def main() -> None:
 
 
 def _watch_opens(watched: dict[str, str], tell: Callable[[JsonObject], None]) -> None:
-    """Reports which of some files Python opens, by whatever path."""
+    """Reports which of some files Python opens to read, by whatever path."""
     if not watched:
         return
     names = {Path(name).name for name in watched}
@@ -118,6 +118,8 @@ def _watch_opens(watched: dict[str, str], tell: Callable[[JsonObject], None]) ->
     def hook(event: str, args: tuple[object, ...]) -> None:
         if event != "open" or not isinstance(args[0], str | bytes):
             return
+        if isinstance(args[2], int) and args[2] & os.O_WRONLY:
+            return  # a log of the simulator, which nothing reads
         path = os.fsdecode(args[0])
         if os.path.basename(path) in names and os.path.realpath(path) in watched:
             tell({"opened": watched[os.path.realpath(path)]})

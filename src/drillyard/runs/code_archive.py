@@ -21,8 +21,9 @@ import re
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
+from heapq import merge
 from pathlib import Path, PurePosixPath
 
 from drillyard.errors import CorruptObject, UserError
@@ -100,6 +101,7 @@ def pack(
     *,
     everything: bool = False,
     named: Iterable[Path] = (),
+    opened: Iterable[Path] = (),
 ) -> Bundle:
     """Pack a user's folder.
 
@@ -108,6 +110,7 @@ def pack(
         exclude: Files and folders to leave out, such as a store inside the folder.
         everything: Files of every kind, not only those with an ending of ``SUFFIXES``.
         named: Files in it that travel whatever their name and place, except secrets.
+        opened: Files in it that travel whatever their ending.
 
     Raises:
         UserError: Too large, too many files, a link where a file is expected, a file that may not
@@ -115,13 +118,15 @@ def pack(
     """
     root = folder.resolve()
     left_out = {path.resolve() for path in exclude}
-    also = dict.fromkeys(sorted({root / path for path in named} - left_out))
+    also = {root / path for path in named}
+    also = {path for path in also if left_out.isdisjoint((path, *path.parents))}
+    used = {root / path for path in opened}
     vanished = None
     for number in range(TRIES):
         if number:
             time.sleep(PAUSE_S * 2 ** (number - 1))
         try:
-            return _pack(root, left_out, everything, also)
+            return _pack(root, left_out, everything, also, used)
         except PermissionError as error:
             raise UserError(
                 f"{error.filename} cannot be read: {error.strerror}",
@@ -138,13 +143,16 @@ def pack(
     )
 
 
-def _pack(root: Path, left_out: set[Path], everything: bool, named: Mapping[Path, None]) -> Bundle:
+def _pack(
+    root: Path, left_out: set[Path], everything: bool, named: set[Path], opened: set[Path]
+) -> Bundle:
     stays: dict[Path, str] = {}
     raw = io.BytesIO()
     files: dict[str, int] = {}
     total = 0
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for path in (*_walk(root, [], left_out, everything, stays), *named):
+        # One order: what came from a store, where all are named, is packed under the same name.
+        for path in merge(_walk(root, [], left_out, everything, opened, stays), sorted(named)):
             name = path.relative_to(root).as_posix()
             if name in files:
                 continue
@@ -304,13 +312,18 @@ def _unpack(content: bytes, target: Path) -> None:
 
 
 def _walk(
-    folder: Path, rules: list[Rule], left_out: set[Path], everything: bool, stays: dict[Path, str]
+    folder: Path,
+    rules: list[Rule],
+    left_out: set[Path],
+    everything: bool,
+    opened: Container[Path],
+    stays: dict[Path, str],
 ) -> Iterator[Path]:
     names = (".gitignore", IGNORE_FILE) if everything else (IGNORE_FILE,)
     rules = [*rules, *(rule for name in names for rule in read(folder / name))]
     for entry in sorted(os.scandir(folder), key=lambda e: e.name):
         path = Path(entry.path)
-        travels = everything or path.suffix.lower() in SUFFIXES
+        travels = everything or path.suffix.lower() in SUFFIXES or path in opened
         is_folder = entry.is_dir() and not entry.is_symlink()
         rule = "in the command" if path in left_out else leaves_out(rules, path, is_folder)
         reason = "hidden" if entry.name.startswith(".") else rule or _reason(entry, travels)
@@ -323,7 +336,7 @@ def _walk(
                     hint=f"replace it with the file itself, or list it in {folder / IGNORE_FILE}",
                 )
         elif is_folder:
-            yield from _walk(path, rules, left_out, everything, stays)
+            yield from _walk(path, rules, left_out, everything, opened, stays)
         else:
             yield path
 
@@ -339,7 +352,7 @@ def _reason(entry: os.DirEntry[str], travels: bool) -> str | None:
     return None if travels else BY_ENDING
 
 
-def _reason_inside(path: Path, data: bytes, named: Mapping[Path, None]) -> str | None:
+def _reason_inside(path: Path, data: bytes, named: Container[Path]) -> str | None:
     """Why a file stays here because of its content; None if it travels."""
     secret = secret_in(path.name, data)
     if secret is not None or path in named:

@@ -41,9 +41,14 @@ def packed(loaded: Loaded, exclude: Iterable[Path] = ()) -> Bundle:
     if loaded.whole:
         named = [path for path in folder.rglob("*") if path.is_file()]
     else:
-        named = [*named_files(folder, loaded.spec.files), *_opened(loaded)]
-    everything = loaded.spec.workload != "rl"
-    return pack(folder, {loaded.file, *exclude}, everything=everything, named=named)
+        named = list(named_files(folder, loaded.spec.files))
+    return pack(
+        folder,
+        {loaded.file, *exclude},
+        everything=loaded.spec.workload != "rl",
+        named=named,
+        opened=_opened(loaded),
+    )
 
 
 @contextlib.contextmanager
@@ -114,7 +119,7 @@ def named_files(folder: Path, patterns: Iterable[str]) -> Iterator[Path]:
     """The files that ``files:`` names.
 
     Args:
-        folder: Folder of the experiment.
+        folder: Folder of the experiment, resolved.
         patterns: Names with ``*`` and ``**``; a folder stands for all files below it.
 
     Raises:
@@ -122,7 +127,10 @@ def named_files(folder: Path, patterns: Iterable[str]) -> Iterator[Path]:
     """
     for number, pattern in enumerate(patterns):
         inside = not Path(pattern).is_absolute() and ".." not in Path(pattern).parts
-        matches = sorted(folder.glob(pattern)) if inside and Path(pattern).parts else []
+        matches: list[Path] = []
+        if inside and Path(pattern).parts:
+            with contextlib.suppress(ValueError):  # `**x`
+                matches = sorted(folder.glob(pattern))
         files = [f for m in matches for f in (m.rglob("*") if m.is_dir() else [m]) if f.is_file()]
         if not files:
             raise ConfigError(
@@ -133,12 +141,13 @@ def named_files(folder: Path, patterns: Iterable[str]) -> Iterator[Path]:
                 hint="correct the name, or copy the file there",
             )
         for path in files:
-            if path.is_symlink():
+            link = next((p for p in (path, *path.parents) if p.is_symlink()), None)
+            if link is not None:
                 raise ConfigError(
                     "is a link, and links are not sent to workers",
                     field=f"files[{number}]",
-                    value=path.relative_to(folder).as_posix(),
-                    hint="replace it with the file itself",
+                    value=link.relative_to(folder).as_posix(),
+                    hint="replace it with what it leads to",
                 )
         yield from files
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,7 @@ class Plant(gymnasium.Env):
     def __init__(self):
         assert Path("tables/pump.csv").read_text() == "1"
         assert Path(__file__).with_name("pump.txt").read_text() == "1"
+        Path("run.log").open("a").close()
         self.mesh = (Path("mesh.grid").read_bytes(), Path("tables/{unread}").exists())
         self.steps = 0
 
@@ -210,7 +212,7 @@ def test_a_relative_name_means_the_folder_of_the_file_in_each_row(tmp_path, monk
     (folder / "tables").mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
     files = {"tables/pump.csv": "1", "pump.txt": "1", "mesh.grid": "m", "tables/other.grid": "o"}
-    for name, text in files.items():
+    for name, text in {**files, "run.log": "l"}.items():
         (folder / name).write_text(text)
     (folder / "relative_plant.py").write_text(PLANT.format(unread="other.grid"))
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -222,11 +224,19 @@ def test_a_relative_name_means_the_folder_of_the_file_in_each_row(tmp_path, monk
     assert "it opened mesh.grid: travels too from now on" in training
     travels, stays = (f for f in findings if f.subject == "files")
     assert "mesh.grid" in travels.message and "other.grid" not in travels.message
+    assert "run.log (its ending)" in travels.message  # it was written
     assert stays.severity is Severity.WARNING and "tables/other.grid (0.0 kB)" in stays.message
     assert "files: [tables/other.grid]" in str(stays.fix)
     again = found(folder, id="relative_plant:Plant")
     assert any("mesh.grid" in f.message for f in again if f.subject == "files")
-    assert errors(again) == []
+    assert errors(again) == [] and any("tried before" in f.message for f in again)
+    # What was opened is remembered for this file: elsewhere it is tried again.
+    copied = found(shutil.copytree(folder, tmp_path / "copy"), id="relative_plant:Plant")
+    assert any("it opened mesh.grid" in f.message for f in copied)
+    # A home that cannot be written to remembers nothing, and this is said.
+    monkeypatch.setenv("DRILLYARD_HOME", str(folder / "pump.txt" / "home"))
+    (_, stays) = (f for f in found(folder, id="relative_plant:Plant") if f.subject == "files")
+    assert "files: [mesh.grid, tables/other.grid]" in str(stays.fix)
 
 
 @pytest.mark.parametrize(

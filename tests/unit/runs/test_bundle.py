@@ -135,6 +135,10 @@ SECRETS = {
     "store.zip": b"\x30\x82\x0a\x5c\x02\x01\x03\x30\x82",
     "old.mat": b"\x30\x82\x04\xa4\x02\x01\x00\x02\x82\x01\x01\x00",
     "new.mat": b"\x30\x82\x04\xbe\x02\x01\x00\x30\x0d\x06\x09\x2a",
+    "curve.mat": bytes.fromhex("308187020100301306072a8648ce3d0201"),
+    "short.mat": bytes.fromhex("302e020100300506032b657004220420"),
+    "sec1.mat": bytes.fromhex("307702010104206b"),
+    "mail.txt": b"-----BEGIN PGP PRIVATE KEY BLOCK-----\n",
     "keys.h5": b"\xfe\xed\xfe\xed\x00\x00\x00\x02",
     "variables.txt": b"# for the service\nREGION=eu\nexport API_TOKEN='abc'\n",
     "prod.env": b"REGION=eu\n",
@@ -151,6 +155,7 @@ def test_no_private_key_and_no_variables_with_secrets_travel_whatever_their_name
     harmless = {
         "public.txt": b"-----BEGIN PUBLIC KEY-----\nMIIB\n",
         "sizes.txt": b"TOKENS_PER_STEP=\nWIDTH=3\n",
+        "constants.py": b"MAX_TOKENS = 20  # of an answer\nUSE_API_TOKEN = False\n",
         "words.txt": b"API_TOKEN=abc\nhere are some words\n",
         "empty.txt": b"",
     }

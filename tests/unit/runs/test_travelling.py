@@ -40,7 +40,7 @@ def test_files_of_the_experiment_name_files_folders_and_patterns(tmp_path):
     assert sorted(packed.files) == ["mesh.bin", "parts/c.part", "plant.py", "tables/b.dat"]
 
 
-@pytest.mark.parametrize("pattern", ["none.bin", "../x.bin", "/etc/passwd", "", "."])
+@pytest.mark.parametrize("pattern", ["none.bin", "../x.bin", "/etc/passwd", "", ".", "**x"])
 def test_files_that_name_nothing_of_the_folder_are_refused(tmp_path, pattern):
     (tmp_path / "x.bin").write_text("1")
     loaded = experiment(tmp_path / "p", f"files: ['{pattern}']")
@@ -49,11 +49,22 @@ def test_files_that_name_nothing_of_the_folder_are_refused(tmp_path, pattern):
     assert refusal.value.field == "files[0]" and refusal.value.hint
 
 
-def test_a_link_that_is_named_is_refused(tmp_path):
-    loaded = experiment(tmp_path / "p", "files: [mesh.bin]")
+@pytest.mark.parametrize("pattern", ["mesh.bin", "tables", "tables/*.dat"])
+def test_a_link_that_is_named_is_refused(tmp_path, pattern):
+    loaded = experiment(tmp_path / "p", f"files: ['{pattern}']")
     (tmp_path / "p" / "mesh.bin").symlink_to("/etc/passwd")
-    with pytest.raises(ConfigError, match="is a link"):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "a.dat").write_text("1")
+    (tmp_path / "p" / "tables").symlink_to(tmp_path / "outside")
+    with pytest.raises(ConfigError, match="is a link") as refusal:
         travelling.packed(loaded)
+    assert refusal.value.value == pattern.removesuffix("/*.dat")
+
+
+def test_a_store_in_the_folder_stays_also_if_everything_is_named(tmp_path):
+    loaded = experiment(tmp_path / "p", "files: ['*']", mesh_bin=1, runs__a_bin=1)
+    packed = travelling.packed(loaded, [tmp_path / "p" / "runs"])
+    assert sorted(packed.files) == ["mesh.bin", "plant.py"]
 
 
 def test_a_warning_names_what_stays_with_its_size_and_documents_are_quiet(tmp_path):
@@ -77,15 +88,19 @@ def test_what_a_trial_opened_travels_while_it_exists_and_adds_up(tmp_path):
     assert sorted(travelling.packed(loaded).files) == ["mesh.bin", "plant.py", "x.grid"]
     (tmp_path / "p" / "mesh.bin").unlink()
     assert sorted(travelling.packed(loaded).files) == ["plant.py", "x.grid"]
+    (tmp_path / "p" / ".drillyardignore").write_text("x.grid")
+    assert sorted(travelling.packed(loaded).files) == ["plant.py"]
     other = experiment(tmp_path / "q", x_grid=1)
     assert sorted(travelling.packed(other).files) == ["plant.py"]
 
 
 def test_what_came_from_a_store_is_packed_again_under_the_same_name(tmp_path):
     """Otherwise `resume NAME` would be another experiment."""
-    sizes = dict.fromkeys(["mesh_bin", "build__a_dat", "z_py"], 3)
-    loaded = experiment(tmp_path / "p", "files: [build, mesh.bin]", **sizes)
+    sizes = dict.fromkeys(["mesh_bin", "build__a_dat", "z_py", "old__a_csv", "old__b_csv"], 3)
+    loaded = experiment(tmp_path / "p", "files: [build, mesh.bin, old/a.csv]", **sizes)
+    (tmp_path / "p" / ".drillyardignore").write_text("old/")
     first = travelling.packed(loaded)
+    assert list(first.files) == ["build/a.dat", "mesh.bin", "old/a.csv", "plant.py", "z.py"]
     mailbox = Mailbox(open_store(str(tmp_path / "store")), "plant")
     upload(mailbox, first)
     (folder,) = install(mailbox, first.sha256, [], tmp_path / "w")

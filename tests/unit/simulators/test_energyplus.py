@@ -222,7 +222,8 @@ def test_a_name_that_is_not_in_the_model_is_refused_with_the_nearest(name, value
     with made(names={**NAMES, name: value}) as env:
         with pytest.raises(SimulatorError, match=words) as refusal:
             env.reset(seed=1)
-        assert near in str(refusal.value.hint) and "list points" in str(refusal.value.allowed)
+        assert near in str(refusal.value.hint)
+        assert "`drillyard list points small_office`" in str(refusal.value.allowed)
 
 
 def test_a_unit_that_contradicts_the_model_is_refused():
@@ -279,6 +280,24 @@ def test_an_idf_with_a_mistake_is_refused_in_the_engines_words(own):
     (own / "other.idf").write_text("hello")
     with pytest.raises(SimulatorError, match=r'(?s)cannot be read as a model.*Line: 1.*"hello'):
         make_env(spec(model="other.idf"))
+
+
+def test_the_names_of_a_model_that_cannot_be_run_are_refused_in_the_engines_words(own, capsys):
+    document = json.loads((own / "office.epJSON").read_text())
+    document["Material"]["Mass NonRes Wall Insulation"]["thickness"] = -1.0
+    (own / "thin.epJSON").write_text(json.dumps(document))
+    assert main(["list", "points", str(own / "thin.epJSON")]) == 2
+    assert "thickness" in capsys.readouterr().err
+
+
+def test_capitals_do_not_matter():
+    rows = []
+    for kind in (str, str.lower, str.upper):
+        names = {k: kind(v) if v.count("/") < 2 or k == "heating" else v for k, v in NAMES.items()}
+        with made(names=names) as env:
+            env.reset(seed=1)
+            rows.append([i["reward"] for i in played(env, 3)])
+    assert rows[0] == rows[1] == rows[2]
 
 
 def test_an_episode_that_nothing_ended_leaves_nothing_when_its_copy_is_forgotten():

@@ -54,7 +54,7 @@ class EnergyPlus:
         end: str | None = None,
         warm_up_days: int | None = None,
     ) -> None:
-        self.path = models.model_path(model)
+        self.model, self.path = model, models.model_path(model)
         self.weather = models.weather_path(weather)
         self.names = dict(names or {})
         self.document = models.read(self.path)
@@ -144,10 +144,11 @@ class Building:
             else:
                 fields, name = models.parameter(document, setting.names.get(key, key), field)
                 fields[name] = value
-        reads = [self._name(name) for name in self._reads]
-        if models.ENERGY in reads:
+        given = [self._name(name) for name in self._reads]
+        same = models.ENERGY.lower()
+        reads = [models.SAME_ENERGY if name.lower() == same else name for name in given]
+        if reads != given:
             models.add_energy_meter(document)
-            reads = [models.SAME_ENERGY if n == models.ENERGY else n for n in reads]
         simulation = Simulation(weather, reads, [self._name(name) for name in self._acts])
         simulation.write_model(json.dumps(document))
         self._simulation = simulation
@@ -184,7 +185,7 @@ class Building:
             f"is not {'an' if error.kind == 'actuator' else 'a'} {error.kind} of the model",
             field=f"simulator.agent: {own}",
             value=error.name,
-            allowed=f"`drillyard list points {self.simulator_name}` shows all {len(known)}",
+            allowed=f"`drillyard list points {self._setting.model}` shows all {len(known)}",
             known=known,
         )
 

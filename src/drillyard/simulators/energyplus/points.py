@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from drillyard.simulators.energyplus import building_model as models
-from drillyard.simulators.energyplus.simulation import Point, Simulation
+from drillyard.simulators.energyplus.simulation import EngineFailed, Point, Simulation
 
 _WEATHER = "usa_il_chicago"
 """The names do not depend on it."""
@@ -20,10 +20,18 @@ def points(model: str | Path) -> list[Point]:
         model: As in ``simulator.args``, or its path.
 
     Raises:
-        SimulatorError: It cannot be read.
-        EngineFailed: It cannot be run.
+        SimulatorError: It cannot be read or run.
     """
-    document = models.read(model if isinstance(model, Path) else models.model_path(model))
+    path = model if isinstance(model, Path) else models.model_path(model)
+    try:
+        return _points(models.read(path))
+    except EngineFailed as error:
+        message = f"cannot be run, EnergyPlus ended with errors: {error}"
+        hint = "correct the model, as EnergyPlus says"
+        raise models.wrong("model", message, path.name, hint=hint) from error
+
+
+def _points(document: models.Document) -> list[Point]:
     models.with_settings(document, None, "01-01", "01-01", 1)
     document["Output:VariableDictionary"] = {"all": {"key_field": "regular"}}
     with closing(_opened(document)) as simulation:

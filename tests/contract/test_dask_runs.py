@@ -23,6 +23,7 @@ from drillyard.system.processes import marked
 from drillyard_backends.dask import worker_proxies
 from drillyard_backends.dask.backend import DaskBackend
 from drillyard_backends.dask.client import _clients, _end
+from tests.helpers import resume_worlds
 from tests.helpers.driven import Place, begin, finish, lived_in
 from tests.helpers.patience import PATIENCE_S, until
 
@@ -97,6 +98,26 @@ def test_a_worker_that_dies_alone_lets_its_runs_flush(place):
     assert finish(driver, place)["t0001-s1.train"] == 2
     ending = place.mailbox.ending("t0001-s1.train", 1)
     assert ending is not None and ending.cause is Cause.PREEMPTION
+
+
+def test_workers_of_a_cluster_host_the_copies_of_a_training(place):
+    (place.folder / "hosted_world.py").write_text(Path(resume_worlds.__file__).read_text())
+    driver = place.driver(
+        name="far",
+        workload="rl",
+        seeds=[7],
+        backend="dask",
+        simulator={"id": "hosted_world:Drift", "copies_on": "workers"},
+        learner={"algorithm": "ppo", "preset": None, "args": {"n_steps": 16, "batch_size": 16}},
+        train={"steps": 64, "n_envs": 2},
+        evaluate={"episodes": 1},
+        resources={"workers": 2, "device": "cpu"},
+    )
+    sys.path.insert(0, str(place.folder))
+    begin(driver)
+    finish(driver, place)
+    trained = place.mailbox.accepted("t0001-s7", Phase.TRAIN)
+    assert trained is not None and trained.summary["hosts"] == {"number": 1, "lost": 0}
 
 
 KILLED = """

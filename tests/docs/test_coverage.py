@@ -22,6 +22,7 @@ from tests.helpers import documents as runner
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "contributing" / "coverage.md"
+BACKENDS = ROOT / "backends" / "drillyard_backends"
 CELL = re.compile(r"`(?P<command>[^`]+)`(?: \(exit (?P<code>\d+)\))?\Z")
 PLACEHOLDER = re.compile(r"…|\b(?:FILE|NAME|URL|VENV|LEASE)\b|<\w+>")
 BY_PYTEST = "python -m pytest "
@@ -109,6 +110,17 @@ def test_a_row_has_one_literal_command(row):
         named = row.command.removeprefix(BY_PYTEST).removeprefix("-m slow ")
         file, _, test = named.partition("::")
         assert f"def {test}(" in (ROOT / file).read_text() if test else (ROOT / file).exists()
+
+
+@pytest.mark.parametrize(
+    "page", sorted(BACKENDS.rglob("ASSUMPTIONS.md")), ids=lambda p: p.parent.name
+)
+def test_the_tests_of_an_assumption_are_there(page):
+    """A row whose test was removed would promise what nothing proves."""
+    code = [p for part in ("tests", "src/drillyard/testing") for p in (ROOT / part).rglob("*.py")]
+    there = {name for path in code for name in re.findall(r"def (test_\w+)", path.read_text())}
+    named = re.findall(r"\b(test_\w+)\b(?![…/])", page.read_text())
+    assert set(named) <= there | {path.stem for path in code}
 
 
 def test_each_feature_has_one_row():

@@ -139,7 +139,7 @@ docker_gpus() { # what a container on Container-Optimized OS is given, a word a 
   nvidia || return 0
   local place="${DRILLYARD_NVIDIA:-/var/lib/nvidia}" device
   if command -v cos-extensions >/dev/null; then
-    cos-extensions install gpu -- -version=latest >&2 # the default is 535, which runs no CUDA 13 || return 1
+    cos-extensions install gpu -- -version=latest >&2 || return 1 # the default is 535, which runs no CUDA 13
     mount --bind "$place" "$place" && mount -o remount,exec "$place"
     printf '%s\n' -v "$place/lib64:/usr/local/nvidia/lib64" -v "$place/bin:/usr/local/nvidia/bin" -e LD_LIBRARY_PATH=/usr/local/nvidia/lib64
     for device in "${DRILLYARD_DEV:-/dev}"/nvidia*; do

@@ -59,6 +59,8 @@ class JobFailures:
         """Jobs whose identity the store refused."""
         self._ended: dict[tuple[str, str], float] = {}
         """Lease and last words of jobs that did no work -> when the first one was seen."""
+        self._failed_at: dict[str, float] = {}
+        """Job that did no work -> when that was first seen."""
 
     def refuse_hopeless(self, order: Order, job: Job) -> str:
         """Raises the reason of a failed job if another job would fail in the same way.
@@ -74,7 +76,8 @@ class JobFailures:
                 jobs ended with the same last words before they did any work.
         """
         mailbox = Mailbox(open_store(order.store_url), order.experiment)
-        workers = [worker for worker in mailbox.workers() if is_on(job.name, worker.host)]
+        everyone = mailbox.workers()
+        workers = [worker for worker in everyone if is_on(job.name, worker.host)]
         for worker in workers:
             if worker.state == "failed":
                 raise RunFailed(f"the worker of {job.name} could not be set up: {worker.message}")
@@ -105,20 +108,23 @@ class JobFailures:
             return f"the sign-in of its node did not answer: {why}"
         if refused is not None:
             self._refuse_second(job, refused)
-        self._refuse_alike(order, job, [message, *lines], workers)
+        # A worker that was ready shows that image and network are right.
+        if not any(worker.ready_at for worker in everyone if worker.lease == order.lease_id):
+            self._refuse_alike(order, job, [message, *lines], workers)
         return message or refused or ""
 
     def _refuse_alike(
         self, order: Order, job: Job, said: list[str], workers: list[WorkerRecord]
     ) -> None:
         """Raises what a second job of a lease has said that did no work and was not preempted."""
-        if any(worker.ready_at for worker in workers) or _PREEMPTED.search(said[0]):
+        if _PREEMPTED.search(said[0]):
             return
         said = [line.strip() for line in (*said, *(worker.message for worker in workers))]
         words = next(filter(None, reversed(said)), "")
-        now = self._clock.monotonic()
-        since = self._ended.setdefault((order.lease_id, alike(words)), now)
-        if words and now - since >= APART_S:
+        # It is asked about again for as long as its successor cannot be submitted.
+        at = self._failed_at.setdefault(job.name, self._clock.monotonic())
+        since = self._ended.setdefault((order.lease_id, alike(words)), at)
+        if words and at - since >= APART_S:
             raise WorkerLost(
                 f"two jobs ended in the same way before they did any work: {words}", hint=HINT
             )

@@ -112,6 +112,8 @@ class FailedBoots:
             boot = self._at_work.pop(machine)
             if machine in unready:
                 self._judge(machine, boot, unready[machine], now)
+            else:
+                self._forget(boot.place)
         return self._silent(listed, now)
 
     def _read(self, listed: _Listed, now: float) -> None:
@@ -147,19 +149,29 @@ class FailedBoots:
             and boot.text is not None
             and "drillyard" not in boot.text
         }
-        for machine in silent:
-            self._judge(machine, self._boots.pop(machine), NOTHING, now)
-        return silent
+        for machine in silent - self.machines:
+            self._judge(machine, self._boots[machine], NOTHING, now)
+        return silent  # also later, if Google refuses to delete them
 
     def _judge(self, machine: Machine, boot: _Boot, words: str, now: float) -> None:
+        if machine in self.machines:
+            return
         self.machines.add(machine)
+        first = self._first.setdefault((boot.place, alike(words)), now)
+        # One that came up before, and is at work, shows that the image and the place are right.
+        works = any(b.place == boot.place and b.up_since <= first for b in self._at_work.values())
         # Several that start together may meet the same outage: the second try decides.
-        if boot.up_since > self._first.setdefault((boot.place, alike(words)), now):
+        if boot.up_since > first and not works:
             raise NoRoom(
                 f"two machines in {boot.place} ended in the same way before they did any work: "
                 f"{words}",
                 hint=HINT,
             )
+
+    def _forget(self, place: str) -> None:
+        """Forgets the failures in a place where a machine has worked since."""
+        for key in [key for key in self._first if key[0] == place]:
+            del self._first[key]
 
 
 def last_words(text: str) -> tuple[str, bool]:
@@ -170,4 +182,6 @@ def last_words(text: str) -> tuple[str, bool]:
     """
     lines = [line.strip() for line in _WORDS.findall(text)]
     reasons = [line.partition(END)[0] for line in lines if END in line]
+    if not reasons and STOPPED in lines:
+        return STOPPED, False  # what follows is how the agent ended then
     return (reasons[0] if reasons else lines[-1] if lines else NOTHING), bool(reasons)

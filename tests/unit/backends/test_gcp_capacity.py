@@ -12,6 +12,7 @@ import pytest
 
 from drillyard.backend import Order
 from drillyard.documents.json_types import Json
+from drillyard.errors import InfrastructureError
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.memory import MemoryStore
 from drillyard.testing.clock import FakeClock
@@ -385,8 +386,51 @@ def test_a_machine_that_stays_silent_is_replaced_once(zone, mailbox):
         keeper.step(zone.view, 1)
 
 
+def test_machines_at_work_outweigh_two_that_met_the_same_outage(zone, mailbox):
+    """Also if the one that worked has ended since the first failure."""
+    keeper = reconciler(zone, mailbox)
+    keeper.step(zone.view, 2)
+    zone.boot()
+    begin(mailbox, zone.asked[0][0])
+    for _ in range(2):
+        zone.ports[zone.asked[-1][0]] = GAVE_UP
+        keeper.step(zone.view, 2)
+        zone.clock.advance(60.0)
+        zone.end(1)
+        keeper.step(zone.view, 2)
+        zone.clock.advance(5.0)
+        zone.boot()
+    zone.end(0)
+    zone.end(1)
+    keeper.step(zone.view, 1)
+    assert zone.endings == {}
+    life(zone, keeper, GAVE_UP)
+    with pytest.raises(NoRoom, match="ended in the same way"):
+        life(zone, keeper, GAVE_UP)
+
+
+def test_a_silent_machine_that_google_does_not_delete_at_once_is_deleted_later(
+    zone, mailbox, monkeypatch
+):
+    keeper = reconciler(zone, mailbox)
+    life(zone, keeper, "kernel: boots", "STAYS")
+    zone.clock.advance(SILENT_S)
+    (silent,) = (row.name for rows in zone.view.values() for row in rows)
+
+    def refused(*_: object) -> None:
+        raise InfrastructureError("503")
+
+    with monkeypatch.context() as patch, pytest.raises(InfrastructureError, match="503"):
+        patch.setattr(zone, "delete_machines", refused)
+        keeper.step(zone.view, 1)
+    keeper.step(zone.view, 1)
+    assert silent not in [row.name for rows in zone.view.values() for row in rows]
+
+
 def test_last_words_are_the_reason_of_the_start_up_script():
     said = "a: drillyard: x: this machine ends itself\nb: drillyard: nobody has ended this machine"
     assert last_words(said) == ("x", True)
     assert last_words("drillyard: a\r\ndrillyard: b\r\n") == ("b", False)
+    said = "drillyard: this machine is being stopped\ndrillyard: the agent ended with code 143\n"
+    assert last_words(said) == ("this machine is being stopped", False)
     assert last_words("kernel") == ("it wrote nothing", False)

@@ -7,11 +7,17 @@ from importlib import metadata
 
 REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)\s*(\[(?P<extras>[^\]]*)\])?")
 _EXTRA = re.compile(r"extra\s*==\s*['\"](?P<extra>[\w-]+)['\"]")
+_ELSEWHERE = re.compile(
+    r"(platform_system|sys_platform|os_name)\s*==\s*['\"](?!linux|posix)"
+    r"|python_(full_)?version\s*<\s*['\"]3\.(\d|1[01])\b",
+    re.IGNORECASE,
+)
+"""What a condition says that is true on no machine: these have Linux, and Python 3.11 or newer."""
 _LEAST = re.compile(r">=\s*([\d.]+)")
 
 
 def closure(name: str, extras: tuple[str, ...] = ()) -> dict[str, str]:
-    """Returns a package and everything that its installation brings, as far as it is known here.
+    """Returns a package and what its installation brings on a machine, as far as it is known here.
 
     Args:
         name: The package.
@@ -39,6 +45,8 @@ def closure(name: str, extras: tuple[str, ...] = ()) -> dict[str, str]:
             of_extra = _EXTRA.search(marker)
             match = REQUIREMENT.match(requirement)
             if match is None or (of_extra["extra"] if of_extra else "") != extra:
+                continue
+            if _ELSEWHERE.search(marker) and " or " not in marker:
                 continue
             inner = [name.strip() for name in (match["extras"] or "").split(",") if name.strip()]
             lowest = _LEAST.search(requirement)

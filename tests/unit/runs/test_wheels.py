@@ -74,6 +74,14 @@ def test_conditions_are_judged_for_the_python_of_the_machines():
     assert pins("dy_for_next==1.0", target=there) == ["dy_for_next==1.0", "dy_leaf==1.5"]
 
 
+def test_what_drillyard_needs_on_other_systems_alone_is_on_no_machine(index):
+    """MLflow's needs it on Python 3.10 and older; it may be installed here anyway."""
+    wheel(index, "exceptiongroup", "9.0")
+    wheel(index, "dy_groups", "1.0", "exceptiongroup")
+    target = Target("gcp", HERE, ("rl", "mirror", "gcs"))
+    assert pins("dy_groups==1.0", target=target) == ["dy_groups==1.0", "exceptiongroup==9.0"]
+
+
 def test_an_extra_of_drillyard_is_a_requirement_like_any_other(index):
     wheel(index, "fmpy", "0.3.32", "dy_leaf")
     assert pins("drillyard[fmu]==0.1.0") == ["dy_leaf==1.5", "fmpy==0.3.32"]

@@ -141,7 +141,7 @@ def _torch(model: str, row: Row | None, software: Software) -> Finding:
 
 def _jax(plugin: str | None, row: Row | None) -> Iterator[Finding]:
     wanted = row["jax"] if row else "cuda12"
-    fix = f"requirements: ['jax[{wanted}]']; or an image that has it: {GUIDE}"
+    fix = f"an image that has jax[{wanted}]; {GUIDE}"  # it is too large to travel
     if plugin is None:
         yield warning("driver", "whether the image has JAX's CUDA plugin is not known", fix)
     elif not plugin:

@@ -40,6 +40,8 @@ class World:
         }
     )
     off: set[str] = field(default_factory=set)
+    hidden: set[str] = field(default_factory=set)
+    """Last parts of Compute's paths that we may not read."""
     compute: dict[str, dict[str, Any]] = field(default_factory=dict)
     buckets: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {"lab-runs": {"location": "EUROPE-WEST1"}}
@@ -125,6 +127,8 @@ class World:
         host, _, path = url.partition("/")
         if host in self.off:
             return 403, {"error": {"message": f"{host} has not been used in project 1 before"}}
+        if path.rpartition("/")[2] in self.hidden:
+            return 403, {}
         if host.startswith("compute"):
             found = self.compute.get(path.removeprefix("compute/v1/"))
             return (

@@ -278,13 +278,15 @@ def network(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[F
                 f"subnets list --regions={region} --project={config.project}",
             )
         elif answer.good and not answer.body.get("privateIpGoogleAccess"):
-            routers = reader.compute(f"regions/{region}/routers").body.get("items") or []
-            nat = any(router.get("nats") for router in routers)
+            routers = reader.compute(f"regions/{region}/routers")
+            nat = any(router.get("nats") for router in routers.body.get("items") or [])
+            hidden = routers.status == 403  # our own role may not list them
+            way = "use Cloud NAT for" if nat else "may not reach" if hidden else "cannot reach"
             yield Finding(
-                Severity.WARNING if nat else Severity.ERROR,
+                Severity.WARNING if nat or hidden else Severity.ERROR,
                 "network",
                 f"subnetwork {name} in {region} has no Private Google Access: machines without a "
-                f"public address {'use Cloud NAT for' if nat else 'cannot reach'} the bucket",
+                f"public address {way} the bucket",
                 f"gcloud compute networks subnets update {name} --region={region} "
                 f"--enable-private-ip-google-access --project={config.project}; or leave "
                 f"{region} out of zones; with Cloud NAT, give yourself compute.routers.list",
@@ -325,6 +327,8 @@ def driver(reader: Reader, config: GcpConfig, order: Order | None) -> Iterator[F
     if named is not None and order is not None and order.gpus:
         answer = reader.compute(named.partition("/compute/v1/")[2] or named)
         labels = answer.body.get("labels") or {} if answer.good else {}
+    if labels.get("drillyard") != "image":
+        labels = {}  # yours mean something else
     known = drivers.Software(
         labels.get("torch"), labels.get("jax"), int(labels.get("driver") or 0) or None
     )

@@ -5,6 +5,7 @@ Nothing here imports torch or JAX: that takes seconds, and their own messages na
 
 from __future__ import annotations
 
+import ctypes
 import re
 import shutil
 import subprocess
@@ -84,9 +85,24 @@ def misfit(jax: bool) -> str | None:
         if not cuda:
             return f"{loaded}, and {name} is built without CUDA"
         needed = needed_driver(cuda)
-        if here is not None and needed is not None and int(here.partition(".")[0]) < needed:
+        old = here is not None and needed is not None and int(here.partition(".")[0]) < needed
+        if old and _newest_cuda() < int(cuda.partition(".")[0]):
             return (
                 f"{loaded}, and {name} is built for CUDA {cuda}, which needs driver {needed} "
                 "or newer"
             )
     return None
+
+
+def _newest_cuda() -> int:
+    """Returns the newest major version of CUDA that the driver's library runs; 0 without one.
+
+    NVIDIA's package ``cuda-compat`` brings a library that is newer than the driver:
+    https://docs.nvidia.com/deploy/cuda-compatibility/forward-compatibility.html, read 2026-11-26.
+    """
+    version = ctypes.c_int()
+    try:
+        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
+    except (OSError, AttributeError):
+        return 0
+    return version.value // 1000

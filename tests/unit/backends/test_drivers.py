@@ -180,16 +180,17 @@ def test_plan_reads_the_labels_of_googles_image_and_the_recipe_of_azures(tmp_pat
         "guestCpus": 4,
         "accelerators": [{"guestAcceleratorType": "nvidia-l4", "guestAcceleratorCount": 1}],
     }
-    image = "projects/lab-1234/global/images/x"
+    image, ours = "projects/lab-1234/global/images/x", {"drillyard": "image"}
     given = {
         "machine_types": ["g2-standard-4"],
         "zones": ["europe-west1-b"],
         "image": image,
     }
     for labels, severity in (
-        ({"torch": "cpu"}, Severity.ERROR),
-        ({"torch": "cu130", "driver": "595", "jax": "cuda13"}, Severity.OK),
+        ({**ours, "torch": "cpu"}, Severity.ERROR),
+        ({**ours, "torch": "cu130", "driver": "595", "jax": "cuda13"}, Severity.OK),
         ({}, Severity.WARNING),
+        ({"torch": "yes", "driver": "nvidia-580"}, Severity.WARNING),
     ):
         world.compute[image] = {"status": "READY", "labels": labels}
         found = examined(world, order(gpus=1, jax=True), **given)

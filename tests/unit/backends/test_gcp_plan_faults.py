@@ -153,6 +153,16 @@ FAULTS: list[Any] = [
         ),
         severity="warning",
     ),
+    fault(
+        "network",
+        "may not reach the bucket",
+        "give yourself compute.routers.list",
+        lambda w: (
+            w.hidden.add("routers"),
+            w.compute["projects/lab-1234/regions/europe-west1/subnetworks/default"].clear(),
+        ),
+        severity="warning",
+    ),
     fault("image", "there is no image", "images", without("global/images/drillyard")),
     fault("image", "nothing says where", "image", image=None),
     fault("template", "no instance template 'mine'", "list", template="mine"),

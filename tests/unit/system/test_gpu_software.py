@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.machinery
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.heavy
 def machine(tmp_path, monkeypatch):
     """Gives this machine a driver, a torch and plugins of JAX."""
 
-    def prepare(driver=None, torch=None, plugins=(), kernel=""):
+    def prepare(driver=None, torch=None, plugins=(), kernel="", newest=0):
         program = tmp_path / "bin" / "nvidia-smi"
         program.parent.mkdir(exist_ok=True)
         answer = f"echo {driver}" if driver else "echo NVIDIA-SMI has failed; exit 9"
@@ -42,6 +43,11 @@ def machine(tmp_path, monkeypatch):
             )
 
         monkeypatch.setattr(gpu_software, "find_spec", find)
+        library = SimpleNamespace(cuDriverGetVersion=lambda version: answered(version, newest))
+        monkeypatch.setattr(gpu_software.ctypes, "CDLL", lambda name: library)
+
+    def answered(version, number):
+        version._obj.value = number
 
     return prepare
 
@@ -96,6 +102,14 @@ def test_a_learner_in_jax_needs_a_plugin_that_the_driver_runs(machine, plugins, 
     found = gpu_software.misfit(jax=True)
     assert found is None if words is None else words in str(found)
     assert gpu_software.misfit(jax=False) is None
+
+
+def test_a_newer_library_of_the_driver_runs_more_than_the_driver(machine):
+    """NVIDIA's cuda-compat, as its own images have it."""
+    machine("535.183.01", CUDA_13, newest=13000)
+    assert gpu_software.misfit(jax=False) is None
+    machine("535.183.01", CUDA_13, newest=12020)
+    assert "needs driver 580 or newer" in str(gpu_software.misfit(jax=False))
 
 
 def test_the_kernel_names_the_driver_where_nvidias_program_does_not(machine):

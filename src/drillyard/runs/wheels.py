@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import platform
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from drillyard.mailbox.store import ObjectMissing
 from drillyard.runs.wheel_resolution import MACHINE, Target, download, resolve
 
 FOLDER = "code/wheels"
+log = logging.getLogger(__name__)
 THIS_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
@@ -105,9 +107,12 @@ def send(order: Order, target: Target | None) -> None:
 
 def sweep(mailbox: Mailbox) -> None:
     """Deletes the wheels of an experiment that is done; the record of the versions stays."""
-    for info in [*mailbox.store.list(mailbox.key(f"{FOLDER}/"))]:
-        if info.key.endswith(".whl"):
-            mailbox.store.delete(info.key)
+    try:
+        for info in [*mailbox.store.list(mailbox.key(f"{FOLDER}/"))]:
+            if info.key.endswith(".whl"):
+                mailbox.store.delete(info.key)
+    except InfrastructureError as error:  # it costs cents, and the experiment has succeeded
+        log.info("wheels of requirements were not deleted: %s", error)
 
 
 def _upload(mailbox: Mailbox, lines: tuple[str, ...], target: Target) -> WheelSet:

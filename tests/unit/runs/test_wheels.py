@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from drillyard.backend import Order
-from drillyard.errors import CorruptObject, UserError
+from drillyard.errors import CorruptObject, StoreUnavailable, UserError
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.runs import wheel_resolution, wheels
 from drillyard.runs.code_archive import install
@@ -161,6 +161,17 @@ def test_the_same_versions_are_sent_again_after_the_wheels_were_deleted(mailbox,
     wheel_resolution.resolve.cache_clear()
     wheels.send(order(mailbox, "dy_root==2.0", number=2), MACHINES)
     assert stored(mailbox) == names
+
+
+def test_wheels_that_cannot_be_deleted_do_not_fail_what_has_succeeded(mailbox, monkeypatch):
+    wheels.send(order(mailbox, "dy_leaf==1.5"), MACHINES)
+
+    def away(key):
+        raise StoreUnavailable("503")
+
+    monkeypatch.setattr(mailbox.store, "delete", away)
+    wheels.sweep(mailbox)
+    assert len(stored(mailbox)) == 1
 
 
 def test_a_machine_installs_from_the_store_alone(mailbox, monkeypatch, tmp_path):

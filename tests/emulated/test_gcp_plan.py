@@ -310,7 +310,7 @@ def test_no_plan_says_that_a_quota_of_zero_has_room(machine, spot, code, message
 
 
 def test_an_image_for_cpus_is_refused_for_machines_with_gpus(bench, capsys):
-    bench.ask("catalogue", image_labels={"torch": "cpu"}, images=["mine"])
+    bench.ask("catalogue", image_labels={"drillyard": "image", "torch": "cpu"}, images=["mine"])
     words = ["--set", "resources.gpus=1", "--set", "backends.gcp.machine_types=[g2-standard-4]"]
     try:
         assert main(["plan", "g.yaml", *words]) == 2

@@ -210,7 +210,8 @@ class AzureBackend(AzureMachines):
         if clusters.runs_of_a_job(self.config, lease.order) > 1:
             stopped_runs.allow(lease.order, ticket_id)
         last = jobs.of(ticket_id, fresh_s=float("inf"))
-        if last is not None and last.status == "Failed" and jobs.is_new(last):
+        # On a full cluster it would be asked about at each look, for hours.
+        if last and last.status == "Failed" and jobs.is_new(last) and not jobs.full():
             why = self._failures.refuse_hopeless(lease.order, last)
             jobs.tell(f"job {last.name} of {last.ticket} failed{f': {why}' if why else ''}")
         try:

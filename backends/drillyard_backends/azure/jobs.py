@@ -274,7 +274,7 @@ class Jobs:
             shared = self._with_room(ticket)
             if shared is not None:
                 return shared
-            if len(self._living()) >= self._most and self._larger():
+            if self.full():
                 return None
             number = 1 + max(
                 (j.number for j in self._known.values() if j.ticket == ticket), default=0
@@ -316,6 +316,11 @@ class Jobs:
             return None
         self._share(ticket, least)
         return least
+
+    def full(self) -> bool:
+        """Returns whether no more jobs are submitted now, though the cluster has room."""
+        with self._lock:
+            return len(self._living()) >= self._most and self._larger()
 
     def _living(self) -> list[Job]:
         return [j for j in self._known.values() if not j.over and j.name not in self._given_up]

@@ -7,13 +7,14 @@ import io
 import json
 import re
 import time
+from dataclasses import replace
 
 import pytest
 import urllib3
 
 pytest.importorskip("azure.core")
 
-from drillyard.backend import Order
+from drillyard.backend import Lease, Order
 from drillyard.errors import ControlPlaneError, StoreUnavailable, UserError, WorkerLost
 from drillyard.findings import Severity
 from drillyard.leases.reasons import Reasons
@@ -236,6 +237,24 @@ def test_a_cluster_with_more_nodes_than_ordered_gets_no_more_jobs_than_ordered(a
     azure("GET .*/computes/", 200, {"name": "drillyard", "properties": {"properties": scale}})
     order = ORDER.model_copy(update={"workers": 2})
     assert len(sent(azure, AzureBackend(**SETTINGS)._of(order), range(1, 6))) == jobs
+
+
+def test_why_a_job_failed_is_asked_once_there_is_room_for_another(azure, monkeypatch):
+    scale = {"scaleSettings": {"maxNodeCount": 20}}
+    cluster = {"name": "drillyard", "properties": {"properties": scale}}
+    azure("GET .*/computes/", 200, cluster)
+    order = ORDER.model_copy(update={"workers": 2})
+    backend, asked = AzureBackend(**SETTINGS), []
+    monkeypatch.setattr(backend._failures, "refuse_hopeless", lambda _, job: asked.append(job))
+    jobs = backend._of(order)
+    jobs._begun = lambda: "now"
+    tags = {ORDER.lease_id: "now"}
+    jobs._known["old"] = old = Job("old", "t0001-s3.train", "Failed", tags=tags)
+    lease = Lease(lease_id=order.lease_id, backend="azure", order=order, created_at=0.0)
+    assert len(sent(azure, jobs, (1, 2))) == 2
+    assert backend.launch(lease, old.ticket) is None and asked == []
+    jobs._known["job-1"] = replace(jobs._known["job-1"], status="Completed")
+    assert backend.launch(lease, old.ticket) is not None and asked == [old]
 
 
 def test_a_cancel_is_repeated_each_minute_while_a_job_ends_and_at_once_while_it_works(azure):

@@ -280,7 +280,7 @@ def network(reader: Reader, config: GcpConfig, regions: list[str]) -> Iterator[F
         elif answer.good and not answer.body.get("privateIpGoogleAccess"):
             routers = reader.compute(f"regions/{region}/routers")
             nat = any(router.get("nats") for router in routers.body.get("items") or [])
-            hidden = routers.status == 403  # our own role may not list them
+            hidden = not routers.good and routers.status != 404  # our own role may not list them
             way = "use Cloud NAT for" if nat else "may not reach" if hidden else "cannot reach"
             yield Finding(
                 Severity.WARNING if nat or hidden else Severity.ERROR,

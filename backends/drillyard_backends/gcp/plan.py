@@ -132,7 +132,7 @@ def estimate(config: GcpConfig, order: Order) -> Cost:
     return Cost(
         per_hour=count * (per_machine + disk_hour),
         currency=prices.currency(),
-        prices_of=YOURS if _unlisted(config) else prices.date_of(name, regions[0]),
+        prices_of=YOURS if _unlisted(config) else _oldest(config, name, regions),
         note="; ".join(notes),
         spot=spot,
         parts=_parts(config, order, name, per_machine, disk_hour),
@@ -190,6 +190,12 @@ def _machine(config: GcpConfig, name: str, gpus: int, region: str, spot: bool) -
     each = prices.gpu_price(config.gpu_type or "", region, spot) if gpus else 0.0
     known = None if host is None or each is None else host + gpus * each
     return config.price_per_hour if known is None else known
+
+
+def _oldest(config: GcpConfig, name: str, regions: list[str]) -> str:
+    """The date of the oldest price that may be counted for a machine."""
+    gpu = None if name.startswith(prices.WITH_GPUS) else config.gpu_type
+    return min(prices.date_of(name, region, gpu) for region in regions)
 
 
 def _unpriced(config: GcpConfig) -> list[str]:

@@ -71,9 +71,12 @@ def price(machine_type: str, region: str, spot: bool) -> float | None:
     return base * _factor(region)
 
 
-def date_of(machine_type: str, region: str) -> str:
-    """Returns the date of the price of a machine in a region."""
-    listed = _sum_of_skus(parts(machine_type), region, False) is not None
+def date_of(machine_type: str, region: str, gpu_type: str | None = None) -> str:
+    """Returns the date of the price of a machine, with what is attached, in a region."""
+    billed = parts(machine_type)
+    if billed and gpu_type:
+        billed = {**billed, gpu_type: 1.0}
+    listed = _sum_of_skus(billed, region, False) is not None
     return date() if listed else str(table().get("base_date", date()))
 
 

@@ -183,6 +183,13 @@ def test_a_spot_price_is_that_of_its_region_or_not_known(tmp_path, monkeypatch):
     assert prices.date_of("n2-highcpu-8", "europe-west4") == "2025-06-01"
     found = plan.estimate(read_settings(SETTINGS), order(3))
     assert "as Spot" in found.note and "not known" not in found.note
+    assert found.prices_of == "2026-11-25"
+    for other in (
+        {"machine_types": ["n2-highcpu-8"], "gpu_type": "nvidia-tesla-t4"},
+        {"zones": ["europe-west1-b", "europe-west4-a"]},
+    ):
+        old = plan.estimate(read_settings({**SETTINGS, **other}), order(3))
+        assert old.prices_of == "2025-06-01", "a part of the price is that old"
 
 
 def test_the_plan_names_the_cheapest_of_several_regions():

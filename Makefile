@@ -108,7 +108,7 @@ stress: $(VENV)/.dev ## tests/stress.txt, 20 times each beside two busy processe
 	$(BIN)/python -m pytest -q --tb=no -p tests.helpers.stress --times $(TIMES) @tests/stress.txt
 
 # The least of several tables (docs/contributing/simulation.md): chance may miss a defect in a night.
-DEFECTS_FLOOR ?= 34
+DEFECTS_FLOOR ?= 36
 defects: $(VENV)/.dev ## put each known defect back: how soon the simulation finds it
 	$(BIN)/python -m tests.simulation --defect all --seconds 60 --floor $(DEFECTS_FLOOR)
 

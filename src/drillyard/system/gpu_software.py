@@ -5,14 +5,13 @@ Nothing here imports torch or JAX: that takes seconds, and their own messages na
 
 from __future__ import annotations
 
-import ctypes
 import re
 import shutil
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
-from drillyard.system.operating_system import NVIDIA
+from drillyard.system.operating_system import NVIDIA, cuda_of_the_library
 
 OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
 """Major version of CUDA -> the oldest driver that runs it, by its first number.
@@ -86,23 +85,9 @@ def misfit(jax: bool) -> str | None:
             return f"{loaded}, and {name} is built without CUDA"
         needed = needed_driver(cuda)
         old = here is not None and needed is not None and int(here.partition(".")[0]) < needed
-        if old and _newest_cuda() < int(cuda.partition(".")[0]):
+        if old and cuda_of_the_library() < int(cuda.partition(".")[0]):
             return (
                 f"{loaded}, and {name} is built for CUDA {cuda}, which needs driver {needed} "
                 "or newer"
             )
     return None
-
-
-def _newest_cuda() -> int:
-    """Returns the newest major version of CUDA that the driver's library runs; 0 without one.
-
-    NVIDIA's package ``cuda-compat`` brings a library that is newer than the driver:
-    https://docs.nvidia.com/deploy/cuda-compatibility/forward-compatibility.html, read 2026-11-26.
-    """
-    version = ctypes.c_int()
-    try:
-        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
-    except (OSError, AttributeError):
-        return 0
-    return version.value // 1000

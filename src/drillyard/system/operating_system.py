@@ -298,3 +298,19 @@ def is_unread(stream: TextIO) -> bool:
     poll = select.poll()
     poll.register(stream.fileno(), 0)  # what it reports needs not be asked for
     return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+
+
+def cuda_of_the_library() -> int:
+    """Returns the newest major version of CUDA that the driver's library runs; 0 without one.
+
+    NVIDIA's package ``cuda-compat`` brings a library that is newer than the driver:
+    https://docs.nvidia.com/deploy/cuda-compatibility/forward-compatibility.html, read 2026-11-26.
+    """
+    import ctypes
+
+    version = ctypes.c_int()
+    try:
+        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
+    except (OSError, AttributeError):
+        return 0
+    return version.value // 1000

@@ -44,7 +44,7 @@ def machine(tmp_path, monkeypatch):
 
         monkeypatch.setattr(gpu_software, "find_spec", find)
         library = SimpleNamespace(cuDriverGetVersion=lambda version: answered(version, newest))
-        monkeypatch.setattr(gpu_software.ctypes, "CDLL", lambda name: library)
+        monkeypatch.setattr("ctypes.CDLL", lambda name: library)
 
     def answered(version, number):
         version._obj.value = number

@@ -15,6 +15,7 @@ from typing import TypedDict
 from drillyard.backend import Order
 from drillyard.findings import Finding, Severity, passed, problem, warning
 from drillyard.system.gpu_software import needed_driver
+from drillyard.system.installed_packages import named
 from drillyard_backends.pricelists import packaged_table
 
 GUIDE = "the guide has a table: Hardware, Drivers"
@@ -102,7 +103,7 @@ def examine(
         (r for r in rows if (r["place"], r["image"]) == (place, image) and model in r["gpus"]),
         None,
     )
-    own = [text for text in order.requirements if text.startswith("torch")]
+    own = "torch" in named(order.requirements)
     yield _torch(
         model or "GPU", row, Software(None if own else software.torch, None, software.driver)
     )

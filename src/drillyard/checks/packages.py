@@ -11,6 +11,8 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 from drillyard.backend import is_paid
 from drillyard.backend.settings.resolve import resolve
 from drillyard.documents.json_types import Json
@@ -18,7 +20,7 @@ from drillyard.errors import ConfigError, DrillyardError
 from drillyard.findings import Finding, problem, warning
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import Loaded
-from drillyard.system.installed_packages import REQUIREMENT, closure, normal_name
+from drillyard.system.installed_packages import closure, named
 
 FIELD = "requirements"
 ON_MACHINES = ("rl", "export", "video", "mirror", "gcs", "blob")
@@ -41,11 +43,13 @@ def missing_packages(loaded: Loaded) -> list[Finding]:
     spec = loaded.spec
     if spec.workload != "rl":
         return []
-    named = dict(map(_asked, spec.requirements))
+    asked = named(spec.requirements)
     there = {*closure("drillyard", ON_MACHINES)}
-    there.update(*(closure(name, extras) for name, extras in named.items()))
+    there.update(*(closure(name, extras) for name, extras in asked.items()))
     by_module = _by_module(_places())
-    bringing = {m: {*map(normal_name, by_module.get(m, []))} for m in sorted(_imported(loaded))}
+    bringing = {
+        m: {*map(canonicalize_name, by_module.get(m, []))} for m in sorted(_imported(loaded))
+    }
     missing = {m: min(names) for m, names in bringing.items() if names and not names & there}
     if not missing:
         return []
@@ -55,7 +59,7 @@ def missing_packages(loaded: Loaded) -> list[Finding]:
     local = [name for name in missing.values() if _is_local(name)]
     if local:
         fix += f"; {', '.join(local)} is installed from a folder: put its code beside the file"
-    unsure = any(not _installed(name) for name in named) or _have_images(spec)
+    unsure = any(not _installed(name) for name in asked) or _have_images(spec)
     text = f"the experiment imports {what}, which rented machines do not have"
     if unsure:
         text += " unless their image, or another requirement, has it"
@@ -178,15 +182,6 @@ def _catches_import(handler: ast.ExceptHandler) -> bool:
         return True
     names = {node.id for node in ast.walk(handler.type) if isinstance(node, ast.Name)}
     return bool(names & {"ImportError", "ModuleNotFoundError", "Exception"})
-
-
-def _asked(line: str) -> tuple[str, tuple[str, ...]]:
-    """A requirement's package and its extras."""
-    match = REQUIREMENT.match(line.strip())
-    if match is None:
-        return line, ()
-    extras = tuple(extra.strip() for extra in (match["extras"] or "").split(",") if extra.strip())
-    return normal_name(match["name"]), extras
 
 
 def _installed(name: str) -> bool:

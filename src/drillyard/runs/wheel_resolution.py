@@ -17,15 +17,16 @@ import zipfile
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from importlib import metadata
 from pathlib import Path
 
 from drillyard.errors import UserError
 from drillyard.runs.requirements import dry_run, pip
-from drillyard.system.installed_packages import REQUIREMENT, closure, normal_name
+from drillyard.system.installed_packages import LINUX, closure, named
 
 MAX_BYTES = 1 << 30
-MACHINE = "x86_64"
+MACHINE = LINUX["platform_machine"]
 _PLATFORMS = (
     "manylinux2014_x86_64",
     # The oldest first, which more machines have: pip prefers what is named first.
@@ -62,6 +63,12 @@ class Target:
     python: str
     extras: tuple[str, ...]
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Answers to conditions of requirements."""
+        python = {"python_version": self.python, "python_full_version": f"{self.python}.9"}
+        return {**LINUX, **python}
+
     def __str__(self) -> str:
         return f"Python {self.python} on Linux {MACHINE}"
 
@@ -83,7 +90,7 @@ def resolve(lines: tuple[str, ...], target: Target) -> Mapping[str, int]:
     """
     with tempfile.TemporaryDirectory(prefix="drillyard-wheels-") as folder:
         scratch = Path(folder)
-        constraints = _stand_ins(scratch / "there", lines, target.extras)
+        constraints = _stand_ins(scratch / "there", lines, target)
         (scratch / "constraints.txt").write_text("\n".join(constraints), encoding="utf-8")
         options = ["--ignore-installed", "--find-links", str(scratch / "there")]
         options += ["-c", str(scratch / "constraints.txt"), "--target", str(scratch / "site")]
@@ -131,15 +138,7 @@ def download(pins: Collection[str], target: Target, folder: Path) -> list[Path]:
 
 def _program(target: Target) -> tuple[str, ...]:
     """How pip is called, so that it answers conditions of requirements for the machines."""
-    facts = {
-        "python_version": target.python,
-        "python_full_version": f"{target.python}.9",
-        "os_name": "posix",
-        "sys_platform": "linux",
-        "platform_system": "Linux",
-        "platform_machine": MACHINE,
-    }
-    return ("-c", _AS_MACHINE, json.dumps(facts))
+    return ("-c", _AS_MACHINE, json.dumps(target.environment))
 
 
 def _options(target: Target) -> list[str]:
@@ -148,18 +147,17 @@ def _options(target: Target) -> list[str]:
     return [*options, *(word for name in _PLATFORMS for word in ("--platform", name))]
 
 
-def _stand_ins(folder: Path, lines: tuple[str, ...], extras: tuple[str, ...]) -> list[str]:
+def _stand_ins(folder: Path, lines: tuple[str, ...], target: Target) -> list[str]:
     """Writes a wheel without content for each package that machines have.
 
     Returns:
         The constraints that make pip take these.
     """
     folder.mkdir()
-    named = {normal_name(m["name"]) for line in lines if (m := REQUIREMENT.match(line.strip()))}
-    named.discard("drillyard")  # of which only extras can be asked for
+    own = named(lines).keys() - {"drillyard"}  # of which only extras can be asked for
     constraints = []
-    for package, version in closure("drillyard", extras).items():
-        if package in named or not version:
+    for package, version in closure("drillyard", target.extras, target.environment).items():
+        if package in own or not version:
             continue
         version = f"{version.partition('+')[0]}+{_MACHINE_LABEL}"
         more: list[str] = []
@@ -196,7 +194,7 @@ def _size(url: str) -> int:
             urllib.request.Request(url, method="HEAD"), timeout=_ANSWER_S
         ) as reply:
             return int(reply.headers.get("Content-Length") or 0)
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return 0
 
 

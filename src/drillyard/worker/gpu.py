@@ -7,12 +7,13 @@ from multiprocessing.connection import Connection
 from drillyard.backend import Order
 from drillyard.errors import UserError
 from drillyard.system import gpu_software
+from drillyard.system.installed_packages import named
 
 HINT = (
     "an image whose torch is built for this driver (the guide has a table: Hardware, Drivers), "
     "another driver, or resources.gpus: 0 and resources.device: auto"
 )
-_INSTALLED = ("torch", "jax")
+_BROUGHT = {"jax", "torch"}
 
 
 def compare(order: Order) -> None:
@@ -21,7 +22,7 @@ def compare(order: Order) -> None:
     Raises:
         UserError: They are known not to fit.
     """
-    if not order.gpus or any(text.startswith(_INSTALLED) for text in order.requirements):
+    if not order.gpus or _BROUGHT & named(order.requirements).keys():
         return  # requirements may bring what fits
     trouble = gpu_software.misfit(order.jax)
     if trouble is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -139,6 +141,21 @@ def test_too_many_bytes_are_refused_before_they_are_sent(mailbox, monkeypatch):
     with pytest.raises(UserError, match="MB travel to machines"):
         wheels.send(order(mailbox, "dy_root==2.0"), MACHINES)
     assert stored(mailbox) == []
+
+
+def test_a_server_of_files_that_answers_nonsense_tells_no_size():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with server.accept()[0] as connection:
+                connection.recv(1000)
+                connection.sendall(b"nonsense\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/dy_leaf-1.5-py3-none-any.whl"
+        assert wheel_resolution._size(address) == 0
+        thread.join()
 
 
 def test_wheels_are_sent_once_and_the_next_lease_asks_no_index(mailbox, monkeypatch, tmp_path):

@@ -87,6 +87,10 @@ def test_a_driver_that_is_too_old_for_a_build_is_said_with_both_numbers(
     assert words in refused.value.message
     gpu.compare(order.model_copy(update={"gpus": 0}))
     gpu.compare(order.model_copy(update={"requirements": ["torch==2.13.0"]}))
+    with pytest.raises(UserError):
+        gpu.compare(
+            order.model_copy(update={"requirements": ["torchvision==0.1", "jaxtyping==1"]})
+        )
 
 
 @pytest.mark.parametrize(

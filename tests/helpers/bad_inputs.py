@@ -345,7 +345,9 @@ ROWS = [
     option(66, "api_key: '${env:NO_SUCH_KEY}'", ["NO_SUCH_KEY"]),
     added(76, "evaluate: {episodes: 0}", "evaluate.episodes", ["at least 1"], "0"),
     added(80, "backend: gpc", "backend", ["local"], "gpc"),
+    added(80, "backend: {id: gcp}", "backend", ["write its name alone: gcp"]),
     added(83, "requirements: ['git+http://x/y']", "requirements[0]", ["=="], "git+http://x/y"),
+    added(83, "requirements: ['-r req.txt']", "requirements[0]", ["write name==1.2.3"]),
     added(83, "requirements: [numpy]", "requirements[0]", ["numpy==1.2.3"], "numpy"),
     # Beyond the catalogue: shapes that people get wrong.
     Row(

@@ -178,6 +178,7 @@ def _failure(lines: list[str], output: str, logged: str, hint: str) -> Drillyard
         return UserError(text, hint="python -m ensurepip; or, with uv: uv pip install pip")
     missing = _NOT_FOUND.search(output)
     errors = [line.removeprefix("ERROR: ") for line in output.splitlines() if "ERROR" in line]
+    errors = [text for text in errors if not text.startswith("Ignored")] or errors
     if missing:
         what = f"requirement {missing['name']} cannot be found"
     else:

@@ -228,6 +228,8 @@ def _of_shape(schema: Schema, value: Json) -> str | None:
         return f"write a number without quotes, for example {_number(schema, kinds)}"
     if kinds == {"string"} and isinstance(value, list) and len(value) == 1:
         return f"write it without brackets: {value[0]}"
+    if kinds == {"string"} and isinstance(value, dict) and isinstance(value.get("id"), str):
+        return f"write its name alone: {value['id']}"
     if "array" in kinds and not isinstance(value, list):
         return _as_list(schema, value)
     return None

@@ -198,7 +198,7 @@ def _notify(spec: ExperimentSpec) -> Iterator[ConfigError]:
 def _requirements(spec: ExperimentSpec) -> Iterator[ConfigError]:
     for number, line in enumerate(spec.requirements):
         if not _PINNED.match(line.strip()):
-            package = re.match(r"[A-Za-z0-9._-]+", line)
+            package = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line)
             bare = package[0] if package and "://" not in line else "name"
             yield ConfigError(
                 "is not pinned",

@@ -383,6 +383,16 @@ def test_a_requirement_that_fails_is_named(tmp_path, index, requirement, words):
     assert not list((tmp_path / "w").glob("packages-*")) if (tmp_path / "w").exists() else True
 
 
+def test_versions_for_other_pythons_are_not_the_reason_why_a_requirement_cannot_be_found():
+    output = (
+        "ERROR: Ignored the following versions that require a different python version: 1.21.2\n"
+        "ERROR: Could not find a version (from versions: 1)\n"
+        "ERROR: No matching distribution found for dy_a==9"
+    )
+    message = of_workers._failure(["dy_a==9"], output, "", "").message
+    assert message.startswith("requirement dy_a==9 cannot be found: Could not find")
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize("answer", [503, None, 404])
 def test_an_index_that_is_away_is_not_the_users_error(tmp_path, index, monkeypatch, answer):

@@ -319,6 +319,28 @@ def test_a_failed_job_of_a_deleted_experiment_does_not_end_its_successor(azure, 
     gone(azure, successor, lease)
 
 
+REFUSED_BUILDS = {
+    "(TasksOperationsNotAllowed) ACR Tasks requests for the registry are not permitted": (
+        "--image-build-compute"
+    ),
+    "toomanyrequests: You have reached your unauthenticated pull rate limit.": "mcr.microsoft.com",
+}
+
+
+@pytest.mark.parametrize("error", REFUSED_BUILDS)
+def test_a_build_that_the_account_or_a_registry_refuses_has_a_fix(azure, settings, error):
+    azure.physics(broken_builds=1, build_error=error)
+    given = {**settings, "image": f"mcr.example/drillyard:{os.urandom(4).hex()}"}
+    backend = AzureBackend(**given)
+    lease = rented(backend, order_of(backend))
+    backend.launch(lease, TICKET)
+    until(lambda: backend.probe(lease, TICKET) is Liveness.GONE, what="the job's end")
+    with pytest.raises(WorkerLost, match="could not be built") as raised:
+        another(backend).launch(lease, TICKET)
+    assert REFUSED_BUILDS[error] in str(raised.value.hint)
+    gone(azure, backend, lease)
+
+
 def test_a_completed_job_of_a_deleted_experiment_is_no_sign_of_a_built_image(azure, backend):
     lease, name = running(azure, backend)
     azure.ask("finish", name=name, code=0)

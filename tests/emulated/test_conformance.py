@@ -118,7 +118,6 @@ def test_neither_side_invents(toured):
             {"machine_types": ["n1-standard-4"], "gpu_type": "nvidia-tesla-t4", "gpu_count": 2},
             '"guestAccelerators": [{"acceleratorCount": 2, "acceleratorType": "nvidia-tesla-t4"}]',
         ),
-        ({"machine_types": ["a2-highgpu-1g"]}, '"install-nvidia-driver", "value": "True"'),
         (
             {"public_ip": True, "tags": ["lab"], "subnetwork": "regions/r/subnetworks/s"},
             '"type": "ONE_TO_ONE_NAT"',

@@ -25,6 +25,14 @@ from drillyard_backends.last_words import HINT, alike
 _QUOTA = re.compile(r"ExceedsCoreQuota|quota of \d+")
 """``JobNodeCountExceedsCoreQuota``: github.com/MicrosoftLearning/mslearn-dp100/issues/35."""
 _PREEMPTED = re.compile(r"preemptionerror|pre-?empted", re.I)
+_BUILD_FIXES = {
+    "TasksOperationsNotAllowed": "this subscription may not build images in a registry: let a "
+    "cluster build them (az ml workspace update --image-build-compute CLUSTER), or name an "
+    "`image:` that you have built",
+    "toomanyrequests": "the registry of the base image limits anonymous pulls: write a FROM of "
+    "mcr.microsoft.com, or of your own registry",
+}
+"""What builders say that a correct Dockerfile does not change."""
 
 APART_S = 300.0
 """Jobs that fail so shortly after each other may meet the same outage."""
@@ -90,10 +98,12 @@ class JobFailures:
                 hint="ask for a higher quota: https://ml.azure.com/quota",
             )
         if "image build" in message.lower():
+            said = " ".join([message, *self.lines(job)])
+            fixes = (fix for word, fix in _BUILD_FIXES.items() if word in said)
+            usual = "correct image, conda or Dockerfile, then run the same command again"
             raise WorkerLost(
                 f"the environment {name} could not be built: {message}",
-                hint=f"`drillyard logs {order.experiment}` shows the build; correct image, conda "
-                "or Dockerfile, then run the same command again",
+                hint=f"`drillyard logs {order.experiment}` shows the build; {next(fixes, usual)}",
             )
         lines = self.lines(job)
         refusal = start.refusal(lines)

@@ -84,6 +84,9 @@ def fetch(name):
             time.sleep(2 ** attempt)
     sys.exit(f"drillyard: {name} cannot be read")
 index = json.loads(fetch("index.json"))
+here = "%d.%d" % sys.version_info[:2]
+if index.get("python", here) != here:
+    sys.exit(f"drillyard: the wheelhouse was made for Python {index['python']}, and this image has {here}: make it with Python {here}, or choose another image")
 wheels = pathlib.Path(prefix) / "wheels"
 wheels.mkdir(exist_ok=True)
 for name, digest in index["files"].items():
@@ -135,6 +138,19 @@ wait_for_driver() { # images of Google's that bring one install it while the mac
   done
 }
 
+pull() { # $1: an image by its digest
+  local words here=amd64 image
+  for _ in 1 2 3 4 5 6; do # a registry that has too many requests answers again in a minute
+    words="$(HOME="$run" docker pull -q "$1" 2>&1)" && break
+    say "${words##*$'\n'}"
+    sleep "${DRILLYARD_RETRY_S:-10}" & wait $!
+  done
+  image="$(docker image inspect -f '{{.Architecture}}' "$1" 2>/dev/null)" ||
+    give_up "the registry gave no $1: look whether the image is there, and give the machines' account roles/artifactregistry.reader on its repository"
+  [ "$(uname -m)" != aarch64 ] || here=arm64
+  [ "$image" = "$here" ] || give_up "the container is built for $image, and this machine is $here: docker build --platform linux/$here"
+}
+
 docker_gpus() { # what a container on Container-Optimized OS is given, a word a line
   nvidia || return 0
   local place="${DRILLYARD_NVIDIA:-/var/lib/nvidia}" device
@@ -177,6 +193,7 @@ say "starting the agent"
 if [ -n "$container" ]; then
   say "container $container"
   command -v docker-credential-gcr >/dev/null && HOME="$run" docker-credential-gcr configure-docker --registries="${container%%/*}"
+  pull "$container"
   cards="$(docker_gpus)" || give_up "the driver of the GPU cannot be installed"
   # A volume of docker's own: on Container-Optimized OS /var may not be executed from, docker's part of it may.
   # shellcheck disable=SC2086  # words without spaces, or none

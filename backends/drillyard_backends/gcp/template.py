@@ -186,9 +186,6 @@ def metadata(order: Order, config: GcpConfig, wheel: str = "") -> dict[str, str]
         "enable-oslogin": "TRUE",
         "block-project-ssh-keys": "TRUE",
     }
-    if config.gpu_type or any(t.startswith(prices.WITH_GPUS) for t in config.machine_types):
-        # This tells Google's Deep Learning images to install the driver when they boot.
-        items["install-nvidia-driver"] = "True"
     if config.wheelhouse:
         items["drillyard-wheelhouse"] = config.wheelhouse
     if config.container:

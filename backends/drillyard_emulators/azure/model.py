@@ -31,6 +31,7 @@ class Physics(BaseModel):
         prepare_s: A node gets the image.
         notice_s: Between being told and being cut.
         broken_builds: So many builds fail.
+        build_error: What their log says.
         stuck: So many jobs stay in "Preparing" for ever.
         low_priority: Nodes of that kind that are to be had; None: any number.
         full: Sizes and regions, in lower case, that have no node: jobs stay in the queue.
@@ -65,6 +66,7 @@ class Physics(BaseModel):
     prepare_s: float = 0.1
     notice_s: float = 30.0
     broken_builds: int = 0
+    build_error: str = "ERROR: Could not find a version that satisfies the requirement"
     stuck: int = 0
     low_priority: int | None = None
     full: list[str] = []

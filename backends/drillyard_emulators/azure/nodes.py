@@ -258,10 +258,7 @@ class Nodes:
         if self._physics.broken_builds > 0:
             self._physics.broken_builds -= 1
             log = "azureml-logs/20_image_build_log.txt"
-            words = (
-                "Step 3/7 : RUN conda env create\n"
-                "ERROR: Could not find a version that satisfies the requirement\n"
-            )
+            words = f"Step 3/7 : RUN conda env create\n{self._physics.build_error}\n"
             self._keep(job.name, log, words.encode())
             self._unbuilt(job, f"Image build failed. For more details, check log file {log}.")
             return

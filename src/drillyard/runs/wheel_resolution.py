@@ -129,11 +129,30 @@ def download(pins: Collection[str], target: Target, folder: Path) -> list[Path]:
     """
     if not pins:
         return []
-    options = ["download", "--no-deps", "--dest", str(folder / "wheels"), *_options(target)]
-    pip([*options, *pins], [*pins], folder, _program(target))
+    download_all([*pins], target, folder / "wheels", folder, ["--no-deps"])
     paths = sorted((folder / "wheels").glob("*.whl"))
     _refuse_size(sum(path.stat().st_size for path in paths))
     return paths
+
+
+def download_all(
+    lines: list[str], target: Target, folder: Path, scratch: Path, options: list[str]
+) -> None:
+    """Downloads the wheels of requirements.
+
+    Args:
+        lines: The requirements.
+        target: The machines.
+        folder: Where to.
+        scratch: A local folder, for pip's log.
+        options: Further options of pip.
+
+    Raises:
+        UserError: A package has no wheel.
+        InfrastructureError: The package index does not answer.
+    """
+    words = ["download", "--dest", str(folder), *_options(target), *options, *lines]
+    pip(words, lines, scratch, _program(target))
 
 
 def _program(target: Target) -> tuple[str, ...]:

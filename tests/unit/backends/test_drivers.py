@@ -61,7 +61,7 @@ def test_recipes_for_cpus_take_builds_for_cpus(monkeypatch, tmp_path):
     )
     assert "ARG TORCH=cpu" in RECIPES["gcp", "container"].read_text()
     asked: list[list[str]] = []
-    monkeypatch.setattr(wheelhouse, "build", lambda *given: asked.append(given[-1]))
+    monkeypatch.setattr(wheelhouse, "build", lambda *given: asked.append(given[3]))
     monkeypatch.setattr(wheelhouse, "publish", lambda *given: "gs://b/w/1")
     assert wheelhouse.main(["gs://b/w", "-c", "lock"]) == 0
     assert wheelhouse.main(["gs://b/w", "--torch", "cu130"]) == 0

@@ -47,6 +47,9 @@ def metadata():
         yield url.removeprefix("http://"), known
 
 
+DOCKER = 'case "$*" in *inspect*) echo amd64;; esac; case "$1" in run) exit ${RUN:-0};; esac'
+
+
 def stand_in(folder: Path, name: str, body: str = "") -> None:
     """A program that writes down its arguments, one call a line."""
     path = folder / name
@@ -109,10 +112,11 @@ def bench(tmp_path):
 def test_a_container_is_run_by_its_digest(bench, metadata):
     host, known = metadata
     known["instance/attributes/drillyard-container"] = IMAGE
-    for name in ("docker", "docker-credential-gcr"):
-        stand_in(bench.bin, name)
+    stand_in(bench.bin, "docker-credential-gcr")
+    stand_in(bench.bin, "docker", DOCKER)
     assert bench.run(script("startup.sh"), GCE_METADATA_HOST=host) == 0, bench.said
-    login, run = bench.calls
+    login, pull, _, run = bench.calls
+    assert pull == f"docker pull -q {IMAGE}"
     assert login == "docker-credential-gcr configure-docker --registries=europe-docker.pkg.dev"
     scratch = f"{bench.folder}/drillyard/work"
     assert run == (
@@ -124,12 +128,36 @@ def test_a_container_is_run_by_its_digest(bench, metadata):
     assert not list(bench.folder.rglob("agent.pid"))
 
 
+def test_a_container_that_the_registry_does_not_give(bench, metadata):
+    """docker's own words were followed by "the agent ended with code 125", and by no fix."""
+    host, known = metadata
+    known["instance/attributes/drillyard-container"] = IMAGE
+    stand_in(bench.bin, "docker-credential-gcr")
+    stand_in(bench.bin, "docker", 'echo "denied: Permission denied" >&2; exit 1')
+    code = bench.run(script("startup.sh"), GCE_METADATA_HOST=host, DRILLYARD_RETRY_S="0")
+    assert code == 1 and "drillyard: denied: Permission denied" in bench.said
+    assert f"the registry gave no {IMAGE}: look whether" in bench.said
+    assert "roles/artifactregistry.reader" in bench.said
+    assert len([call for call in bench.calls if call.startswith("docker pull")]) == 6
+    assert not [call for call in bench.calls if call.startswith("docker run")]
+
+
+def test_a_container_for_another_architecture(bench, metadata):
+    host, known = metadata
+    known["instance/attributes/drillyard-container"] = IMAGE
+    stand_in(bench.bin, "docker-credential-gcr")
+    stand_in(bench.bin, "docker", DOCKER.replace("amd64", "arm64"))
+    assert bench.run(script("startup.sh"), GCE_METADATA_HOST=host, DRILLYARD_RETRY_S="0") == 1
+    assert "built for arm64, and this machine is amd64: docker build --platform" in bench.said
+    assert not [call for call in bench.calls if call.startswith("docker run")]
+
+
 def test_an_agent_that_dies_at_once_ends_its_machine(bench, metadata):
     """It was over before the script waited for it: its code was never read and counted as 0."""
     host, known = metadata
     known["instance/attributes/drillyard-container"] = IMAGE
     known["instance/name"], known["project/project-id"] = "dy-0123456789-w0-0", "lab"
-    stand_in(bench.bin, "docker", "exit 125")
+    stand_in(bench.bin, "docker", f"RUN=125; {DOCKER}")
     stand_in(bench.bin, "docker-credential-gcr")
     stand_in(bench.bin, "curl", 'case "$*" in *DELETE*) ;; *) exec /usr/bin/curl "$@";; esac')
     text = script("startup.sh").replace("agent=$!\n", "agent=$!\nsleep 0.5\n", 1)
@@ -143,7 +171,7 @@ def test_a_machine_that_asked_in_vain_powers_off_without_waiting_again(bench, me
     host, known = metadata
     known["instance/attributes/drillyard-container"] = IMAGE
     known["instance/name"], known["project/project-id"] = "dy-0123456789-w0-0", "lab"
-    stand_in(bench.bin, "docker", f"exit {ASKED_IN_VAIN}")
+    stand_in(bench.bin, "docker", f"RUN={ASKED_IN_VAIN}; {DOCKER}")
     stand_in(bench.bin, "docker-credential-gcr")
     stand_in(bench.bin, "sleep")
     stand_in(
@@ -208,7 +236,7 @@ def test_a_machine_starts_from_the_wheel_of_whoever_rents_it(bench, metadata, wh
     assert asked.endswith(f"/storage/v1/b/lab/o/runs%2Fx%2Fcode%2F{wheel}.whl?alt=media")
 
     known["instance/attributes/drillyard-container"] = IMAGE
-    stand_in(bench.bin, "docker")
+    stand_in(bench.bin, "docker", DOCKER)
     assert bench.run(script("startup.sh"), **given) == 0, bench.said
     mounted = f"-v {file}:{file}:ro -e PYTHONPATH={file} {IMAGE} python -m {start}"
     assert bench.calls[-1].endswith(mounted)
@@ -233,14 +261,15 @@ def test_a_container_with_a_gpu_gets_driver_and_card(bench, metadata):
     host, known = metadata
     known["instance/attributes/drillyard-container"] = IMAGE
     bench.plug_in_a_gpu()
-    for name in ("docker", "cos-extensions", "mount"):
+    for name in ("cos-extensions", "mount"):
         stand_in(bench.bin, name)
+    stand_in(bench.bin, "docker", DOCKER)
     nvidia = str(bench.folder / "nvidia")
     code = bench.run(
         script("startup.sh"), GCE_METADATA_HOST=host, DRILLYARD_NVIDIA=nvidia, DRILLYARD_DEV="/x"
     )
     assert code == 0, bench.said
-    assert bench.calls[0] == "cos-extensions install gpu -- -version=latest"
+    assert "cos-extensions install gpu -- -version=latest" in bench.calls
     assert f"-v {nvidia}/lib64:/usr/local/nvidia/lib64" in bench.calls[-1]
     (bench.bin / "cos-extensions").write_text("#!/bin/bash\nexit 1\n")
     assert bench.run(script("startup.sh"), GCE_METADATA_HOST=host) == 1
@@ -307,7 +336,7 @@ def test_the_login_to_a_private_registry_is_kept_where_it_can_be_written(bench, 
     """M14: on Container-Optimized OS nothing can be written below /root; nobody saw the error."""
     host, known = metadata
     known["instance/attributes/drillyard-container"] = IMAGE
-    stand_in(bench.bin, "docker", 'echo "docker reads $HOME" >>"$CALLS"')
+    stand_in(bench.bin, "docker", f'echo "docker reads $HOME" >>"$CALLS"; {DOCKER}')
     body = 'echo "login in $HOME" >>"$CALLS"; echo "no such registry" >&2'
     stand_in(bench.bin, "docker-credential-gcr", body)
     assert bench.run(script("startup.sh"), GCE_METADATA_HOST=host, HOME="/root") == 0, bench.said

@@ -28,7 +28,7 @@ _PROJECT_QUOTAS = {
     "CPUS_ALL_REGIONS": 9600.0,
     "INSTANCE_TEMPLATES": 300.0,
 }
-_PUBLIC_IMAGES = ("debian-cloud", "ubuntu-os-cloud", "cos-cloud", "deeplearning-platform-release")
+_PUBLIC_IMAGES = ("debian-cloud", "ubuntu-os-cloud", "cos-cloud")
 
 
 class Reading(Effects):

@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--extras", default=EXTRAS, help=f"of drillyard; default {EXTRAS}")
     parser.add_argument("--torch", default="cpu", help="torch's build: cpu (default), cu130, …")
-    parser.add_argument("--python", default=PYTHON, help="of the image; default 3.11")
+    parser.add_argument("--python", default=PYTHON, help="Python of the image; default 3.11")
     parser.add_argument("--wheels", type=Path, help="a folder of wheels that are built already")
     options, pip = parser.parse_known_args(arguments)
     try:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import requests
 
+from drillyard.backend import Order
 from drillyard.mailbox import driver_lock
 from drillyard_backends.azure.prove import AzureProver
 from drillyard_backends.gcp.prove import GcpProver
@@ -158,8 +159,8 @@ class GcpBench(ProofBench):
             "listing_lag_s": 0.0,
         }
 
-    def prover(self, pace: float = PACE, **more: Any) -> GcpProver:
-        return GcpProver(given={**self.settings, **more}, pace=pace)
+    def prover(self, pace: float = PACE, uses: Order | None = None, **more: Any) -> GcpProver:
+        return GcpProver(given={**self.settings, **more}, pace=pace, uses=uses)
 
     def left(self) -> object:
         state, bucket = self.cloud.state(), self.settings["bucket"]
@@ -179,8 +180,8 @@ class AzureBench(ProofBench):
         image = f"mcr.example/drillyard:{prefix}"
         return named(self.cloud, image=image, prefix=prefix, listing_lag_s=0.0)
 
-    def prover(self, pace: float = PACE, **more: Any) -> AzureProver:
-        return AzureProver(given={**self.settings, **more}, pace=pace)
+    def prover(self, pace: float = PACE, uses: Order | None = None, **more: Any) -> AzureProver:
+        return AzureProver(given={**self.settings, **more}, pace=pace, uses=uses)
 
     def left(self) -> object:
         state, prefix = self.cloud.state(), self.settings["prefix"]

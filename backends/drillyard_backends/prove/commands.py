@@ -1,4 +1,4 @@
-"""``drillyard prove gcp`` and ``azure``: the first thing to run in a new account."""
+"""``drillyard prove``: the first thing to run in a new account, and with a new experiment."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from drillyard.cli.arguments import FREE, Arguments, with_arguments
 from drillyard.cli.common import JsonOption, finding_json, print_json
-from drillyard.errors import DrillyardError
+from drillyard.errors import DrillyardError, misused
 from drillyard.system import closed_output
 from drillyard.system.interrupts import interrupted_by
 from drillyard_backends.prove.show import Show
@@ -25,14 +26,17 @@ if TYPE_CHECKING:
 
 FAILED = 1
 """Exit code: an assumption does not hold."""
-_PLACES = {
-    "gcp": "project what drillyard assumes about Google Cloud",
-    "azure": "workspace what drillyard assumes about Azure ML",
-}
-_HELP = """nothing is left behind.
+KINDS = ("gcp", "azure")
+_HELP = """Test in your own account what drillyard assumes about a cloud, at a stated cost.
+
+With an experiment's file, try on one machine what that experiment will use: its image or
+container, its `requirements:` and its GPU. Nothing is left behind.
 
 Exits with code 1 if an assumption does not hold, 2 if the account cannot rent yet, and 4 if
 something may be left."""
+WhatArgument = Annotated[
+    str, typer.Argument(metavar="gcp|azure|FILE", help="A cloud, or an experiment's file.")
+]
 CostOption = Annotated[
     float,
     typer.Option(
@@ -65,34 +69,70 @@ def register(app: typer.Typer) -> None:
     Args:
         app: The application.
     """
-    prove = typer.Typer(
-        no_args_is_help=True,
-        help="Test in your own account what drillyard assumes about a cloud, at a stated cost.",
+    app.command("prove", context_settings=FREE, help=_HELP)(prove_command)
+
+
+@with_arguments("name")
+def prove_command(
+    what: WhatArgument,
+    arguments: Arguments,
+    max_cost: CostOption = 2.0,
+    dry_run: DryRunOption = False,
+    record: RecordOption = None,
+    yes: YesOption = False,
+    block: BlockOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Proves; see ``_HELP``."""
+    prover = (
+        _of_kind(what, arguments, block) if what in KINDS else _of_file(what, arguments, block)
     )
-    for kind, place in _PLACES.items():
-        prove.command(kind, help=f"Test in your {place}; {_HELP}")(_command(kind))
-    app.add_typer(prove, name="prove")
+    _prove(prover, max_cost, dry_run, record, yes, as_json)
 
 
-def _command(kind: str) -> Callable[..., None]:
-    """Returns the command that proves in one cloud."""
+def _of_kind(kind: str, arguments: Arguments, block: str | None) -> Prover[Any]:
+    arguments.no_values()
+    for word in arguments.words():
+        raise misused("needs an experiment's file", word, hint=f"drillyard prove FILE {word} …")
+    return _prover(kind)(f"{kind}/{block}" if block else kind)
 
-    def command(
-        max_cost: CostOption = 2.0,
-        dry_run: DryRunOption = False,
-        record: RecordOption = None,
-        yes: YesOption = False,
-        block: BlockOption = None,
-        as_json: JsonOption = False,
-    ) -> None:
-        from drillyard_backends.azure.prove import AzureProver
-        from drillyard_backends.gcp.prove import GcpProver
 
-        text = f"{kind}/{block}" if block else kind
-        prover: Prover[Any] = GcpProver(text) if kind == "gcp" else AzureProver(text)
-        _prove(prover, max_cost, dry_run, record, yes, as_json)
+def _of_file(file: str, arguments: Arguments, block: str | None) -> Prover[Any]:
+    from drillyard.backend.settings.experiment import settings_of
+    from drillyard.leases.orders import order_of
+    from drillyard.spec.stages import is_staged
 
-    return command
+    spec = arguments.load(Path(file)).spec
+    kind = spec.backend.partition("/")[0]
+    if is_staged(spec):
+        raise misused(
+            "its stages may use different machines",
+            "FILE",
+            file,
+            "an experiment without stages",
+            "prove one of its stages with a file of its own",
+        )
+    if kind not in KINDS or spec.elsewhere:
+        raise misused(
+            f"its backend is {spec.where}, and a proof needs one cloud",
+            "FILE",
+            file,
+            "an experiment on gcp or azure",
+            "--on gcp or --on azure",
+        )
+    if block is not None:
+        raise misused(
+            "is for a proof without a file", "--block", block, hint=f"--on {kind}/{block}"
+        )
+    order = order_of(spec, lease="dy-0000000000", store_url="", runs=1, settings={})
+    return _prover(kind)(spec.backend, settings_of(spec, kind), uses=order)
+
+
+def _prover(kind: str) -> Callable[..., Prover[Any]]:
+    from drillyard_backends.azure.prove import AzureProver
+    from drillyard_backends.gcp.prove import GcpProver
+
+    return GcpProver if kind == "gcp" else AzureProver
 
 
 def _prove(
@@ -127,7 +167,8 @@ def _prove(
         # Also what a proof saw that was interrupted; it names no account.
         seen = proof.report.observations
         private = prover.private() if seen else {}
-        proof_record = record.record_of(prover.kind, f"{now:%Y-%m-%d}", seen, private)
+        software = proof.report.software
+        proof_record = record.record_of(prover.kind, f"{now:%Y-%m-%d}", seen, private, software)
         if seen:
             record.write(proof_record, path or default)
     with closed_output.ignored():
@@ -187,6 +228,7 @@ def as_dict(report: Report, found: ProofRecord, dry_run: bool) -> JsonObject:
             for seen, observation in zip(found.seen, report.observations, strict=True)
         ],
         "physics": found.physics,
+        "software": {**found.software},
     }
 
 

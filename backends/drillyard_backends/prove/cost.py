@@ -25,6 +25,7 @@ class Price:
         bounds: Probe -> most that its time can cost.
         life_s: Seconds after which no machine may run.
         total: Most that the whole proof can cost.
+        unpriced: Machines without a known price.
     """
 
     per_hour: float
@@ -33,6 +34,7 @@ class Price:
     bounds: dict[str, float]
     life_s: float
     total: float
+    unpriced: list[str]
 
 
 def price_of(backend: Backend, order: Order, probes: tuple[Probe[S], ...], pace: float) -> Price:
@@ -50,7 +52,9 @@ def price_of(backend: Backend, order: Order, probes: tuple[Probe[S], ...], pace:
     life_s = sum(seconds.values()) + ENDING_S
     paid = any(probe.paid for probe in probes)
     total = cost.per_hour * life_s / 3600.0 + EXTRAS if paid else 0.0
-    return Price(cost.per_hour, cost.currency, cost.prices_of, bounds, life_s, total)
+    return Price(
+        cost.per_hour, cost.currency, cost.prices_of, bounds, life_s, total, cost.unpriced
+    )
 
 
 def check(prover: Prover[S], price: Price, max_cost: float) -> None:
@@ -62,8 +66,9 @@ def check(prover: Prover[S], price: Price, max_cost: float) -> None:
     if not max_cost > 0.0 or max_cost == float("inf"):
         why, allowed = "is not an amount of money", "a number above 0"
         hint = "--max-cost 2"
-    elif not prover.priced():
-        why = f"cannot be kept: the price list of {price.prices_of} does not know these machines"
+    elif price.unpriced:
+        names = ", ".join(price.unpriced)
+        why = f"cannot be kept: the price list of {price.prices_of} does not know {names}"
         allowed = None
         hint = f"another machine in the settings; or add its price (docs/{prover.page})"
     elif price.total > max_cost:

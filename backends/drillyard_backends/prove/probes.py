@@ -19,8 +19,11 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 from drillyard.backend import Backend, Lease, Order, ProvidesStore, open_backend
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.mailbox import Mailbox
+from drillyard.mailbox.records import WorkerRecord
+from drillyard.runs.wheels import wheels_of
 from drillyard.system.clock import Clock
 from drillyard.system.safe_names import user_name
+from drillyard.worker.gpu import NOT_USABLE
 
 EXPERIMENT = "drillyard-prove"
 """Folder of the store, and name of the experiment in labels and in the ledger."""
@@ -128,6 +131,7 @@ class Scene:
         ends_at: Monotonic seconds; no probe waits longer.
         lease: The lease, once it is rented.
         idle: Why nothing of the lease ever worked; empty: something did, or nothing is known.
+        software: What a machine has whose worker got ready.
     """
 
     backend: Backend
@@ -138,6 +142,7 @@ class Scene:
     ends_at: float = float("inf")
     lease: Lease | None = None
     idle: str = ""
+    software: dict[str, str] = field(default_factory=dict)
     _never: threading.Event = field(default_factory=threading.Event)
 
     def until(self, reached: Callable[[], object], seconds: float) -> float | None:
@@ -187,6 +192,7 @@ class Probe(Generic[S]):
         seconds: Longest time.
         creates: What it creates; empty: it only reads.
         paid: True while machines of the lease may run.
+        only: ``account``: not in the proof of an experiment; ``experiment``: only in that.
     """
 
     name: str
@@ -195,6 +201,7 @@ class Probe(Generic[S]):
     seconds: float
     creates: str = ""
     paid: bool = False
+    only: str = ""
 
     @property
     def reads(self) -> bool:
@@ -229,8 +236,23 @@ class Prover(ABC, Generic[S]):
     probes: tuple[Probe[S], ...]
     stays: tuple[str, ...]
 
-    def __init__(self, backend: Provider, pace: float, **ordered: Json) -> None:
+    def __init__(
+        self, backend: Provider, pace: float, uses: Order | None, **ordered: Json
+    ) -> None:
+        """Takes what both clouds need.
+
+        Args:
+            backend: Rents and ends the lease.
+            pace: Factor of all waiting.
+            uses: The order of the experiment that is tried, on one machine; None: none is.
+            **ordered: Fields of the order of the proof's only lease.
+        """
         self.backend, self.pace, self.ordered = backend, pace, ordered
+        if uses is not None:
+            fields = {"gpus", "jax", "threads", "requirements"}
+            self.ordered |= {**uses.model_dump(mode="json", include=fields), "workers": 1}
+        left_out = "account" if uses else "experiment"
+        self.probes = tuple(each for each in type(self).probes if each.only != left_out)
 
     def order(self, lease_id: str, store_url: str, deadline: float) -> Order:
         """Returns the order of the proof's only lease."""
@@ -254,10 +276,6 @@ class Prover(ABC, Generic[S]):
         """Returns where the probes work."""
 
     @abstractmethod
-    def priced(self) -> bool:
-        """Returns True if the price list knows everything that the proof rents."""
-
-    @abstractmethod
     def named(self) -> dict[str, str]:
         """Returns the values that name the account: value to what stands for it."""
 
@@ -268,6 +286,59 @@ def opened(text: str, kind: type[B], settings: JsonObject) -> B:
     if not isinstance(backend, kind):
         raise TypeError(f"{text} is not a {kind.__name__}")
     return backend
+
+
+def of_worker(
+    scene: Scene,
+    claims: tuple[Claim, Claim, Claim],
+    seconds: float,
+    ended: Callable[[], bool],
+    last_words: Callable[[], str],
+) -> Iterator[Observation]:
+    """Waits until a worker has set up its machine for the experiment.
+
+    Args:
+        scene: Where it is rented.
+        claims: That a worker gets ready, that it installs ``requirements:``, that it has a GPU.
+        seconds: Longest time.
+        ended: Whether the machine has ended.
+        last_words: Returns what it has printed last.
+    """
+    ready, wheels, gpu = claims
+    order = scene.order
+
+    def worker() -> WorkerRecord | None:
+        everyone = scene.mailbox.workers()
+        return next((each for each in everyone if each.lease == order.lease_id), None)
+
+    def decided() -> bool:
+        seen = worker()
+        return ended() if seen is None or seen.state == "starting" else True
+
+    scene.until(decided, seconds)
+    seen = worker()
+    if seen is None:
+        yield ready.fails(f"no worker began; the machine's last lines: {last_words()}")
+        raise Untestable("no worker began")
+    if seen.ready_at is None:
+        why = seen.message or f"it is {seen.state} after {seconds:.0f} s"
+        at_fault = gpu if NOT_USABLE in why else wheels if order.requirements else ready
+        yield at_fault.fails(why)
+        raise Untestable(f"no worker got ready: {why}")
+    scene.software = seen.software
+    yield ready.holds(", ".join(f"{name} {text}" for name, text in seen.software.items()))
+    if not order.requirements:
+        yield wheels.untested("the experiment has no `requirements:`")
+    elif sent := wheels_of(scene.mailbox, order.lease_id):
+        size = sum(file.size for file in sent.files) / 1e6
+        yield wheels.holds(f"{len(sent.files)} wheels of the store, {size:.1f} MB")
+    else:
+        yield wheels.untested("they came from the package index, not from the store")
+    if order.gpus:
+        driver, build = (seen.software.get(name, "?") for name in ("driver", "torch"))
+        yield gpu.holds(f"driver {driver}, torch {build}")
+    else:
+        yield gpu.untested("the experiment asks for no GPU")
 
 
 def of_store(scene: Scene, alone: Claim, fresh: Claim) -> Generator[Observation, None, str]:

@@ -52,6 +52,8 @@ class ProofRecord(BaseModel):
         date: Day of the proof, UTC.
         seen: What was seen, by the ids of ``ASSUMPTIONS.md``.
         physics: Settings with which an emulator behaves as the service did.
+        software: What a machine has that got ready for an experiment; records of proofs without
+            one, and of earlier versions, have none.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -62,10 +64,15 @@ class ProofRecord(BaseModel):
     date: str
     seen: tuple[Seen, ...]
     physics: JsonObject
+    software: dict[str, str] = {}
 
 
 def record_of(
-    kind: str, date: str, observations: Iterable[Observation], private: Mapping[str, str]
+    kind: str,
+    date: str,
+    observations: Iterable[Observation],
+    private: Mapping[str, str],
+    software: Mapping[str, str] | None = None,
 ) -> ProofRecord:
     """Returns the record of observations.
 
@@ -74,6 +81,7 @@ def record_of(
         date: Day, UTC.
         observations: What was seen.
         private: Value that must not be in it -> what stands for it.
+        software: What a machine has.
     """
     seen: list[Seen] = []
     physics: JsonObject = {}
@@ -81,7 +89,9 @@ def record_of(
         text = without(observation.evidence, private)
         seen.append(Seen(id=observation.claim.id, verdict=str(observation.verdict), evidence=text))
         physics.update(observation.physics)
-    return ProofRecord(kind=kind, date=date, seen=tuple(seen), physics=physics)
+    return ProofRecord(
+        kind=kind, date=date, seen=tuple(seen), physics=physics, software=dict(software or {})
+    )
 
 
 def without(text: str, private: Mapping[str, str]) -> str:

@@ -44,6 +44,7 @@ class Report:
         refusal: Why nothing was rented, or nothing that was rented worked; None: neither.
         ended: Whether the provider's listing confirmed the end of the lease.
         unconfirmed: Why something may be left; None: nothing is.
+        software: What a machine has whose worker got ready for the experiment.
     """
 
     price: Price
@@ -54,6 +55,7 @@ class Report:
     refusal: DrillyardError | None = None
     ended: bool = False
     unconfirmed: TeardownUnconfirmed | None = None
+    software: dict[str, str] = field(default_factory=dict)
 
     def of(self, verdict: Verdict) -> list[Observation]:
         """The observations with a verdict."""
@@ -195,6 +197,7 @@ class Proof(Generic[S]):
             for probe in probes:
                 if probe.paid:
                     self._probe(probe, scene)
+            self.report.software = scene.software
             if scene.idle:
                 hint = "try again later, or with another zone, machine or region in the settings"
                 self.report.refusal = NoCapacity(scene.idle, hint=hint)

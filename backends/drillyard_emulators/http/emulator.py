@@ -64,11 +64,16 @@ class Loopback(ABC):
             "log": lambda a: self.recorder.exchanges(text(a, "match"), int(number(a, "since"))),
             "fault": lambda a: self.faults.add(FaultRule.model_validate(a)),
             "clear_faults": lambda _: self.faults.clear(),
-            "machine_env": lambda a: self._machine_extra.update(
-                {key: str(value) for key, value in a.items()}
-            ),
+            "machine_env": self._set_machine_env,
         }
         self._control = Listener.of(Control({**usual, **verbs}))
+
+    def _set_machine_env(self, asked: Document) -> None:
+        """Sets variables of machines that start from now on; null takes one away."""
+        for name, value in asked.items():
+            self._machine_extra.pop(name, None)
+            if value is not None:
+                self._machine_extra[name] = str(value)
 
     @abstractmethod
     def greeting(self) -> Document:

@@ -63,8 +63,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "deploy-policy": ("drillyard deploy-policy cstr-ppo --on azure --name reactor",),
     "undeploy-policy": ("drillyard undeploy-policy reactor --on azure",),
     "doctor": ("drillyard doctor", "drillyard doctor --on gcp"),
-    **dict.fromkeys(("prove", "prove gcp"), ("drillyard prove gcp --max-cost 2",)),
-    "prove azure": ("drillyard prove azure --max-cost 2 --dry-run",),
+    "prove": (
+        "drillyard prove gcp --max-cost 2",
+        "drillyard prove experiments/cstr.yaml --on azure --dry-run",
+    ),
     "prices": ("drillyard prices refresh azure",),
     "prices refresh": ("drillyard prices refresh azure",),
     "schedule": (

@@ -350,6 +350,8 @@ class WorkerRecord(Record):
     """sha256 of the code bundle that is installed."""
     ready_at: float | None = None
     """When it became ready, by the store's clock."""
+    software: dict[str, str] = Field({}, exclude_if=lambda value: not value)
+    """What its machine has, once it is ready: ``python``, ``machine``, ``torch``, ``driver``."""
     usage: dict[str, float] = {}
     """Last sample of its machine: see ``drillyard.system.utilisation``."""
     warnings: list[str] = []

@@ -133,6 +133,11 @@ def _pin(file: WheelFile) -> str:
     return f"{name}=={version}"
 
 
+def wheels_of(mailbox: Mailbox, lease: str) -> WheelSet | None:
+    """Returns the wheels that were sent for a lease; None: none were."""
+    return mailbox.read(_of_lease(lease), WheelSet)
+
+
 def _of_lease(lease: str) -> str:
     return f"leases/{lease}/wheels.json"
 
@@ -155,7 +160,7 @@ def fetch(mailbox: Mailbox, lease: str, folder: Path) -> Path | None:
         UserError: They are for another Python.
         CorruptObject: One is missing or damaged.
     """
-    wheels = mailbox.read(_of_lease(lease), WheelSet)
+    wheels = wheels_of(mailbox, lease)
     if wheels is None:
         return None
     here = (THIS_PYTHON, platform.machine())

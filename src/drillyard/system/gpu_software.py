@@ -5,6 +5,7 @@ Nothing here imports torch or JAX: that takes seconds, and their own messages na
 
 from __future__ import annotations
 
+import platform
 import re
 import shutil
 import subprocess
@@ -58,6 +59,24 @@ def torch_build() -> tuple[str, str] | None:
 def jax_plugins() -> list[str]:
     """Returns the CUDA plugins of JAX that are installed: ``cuda12``, ``cuda13``."""
     return [f"cuda{n}" for n in OLDEST_DRIVER if find_spec(f"jax_cuda{n}_plugin") is not None]
+
+
+def installed(gpus: int) -> dict[str, str]:
+    """Returns what this machine has: Python, processor, builds of torch and JAX, and the driver.
+
+    Args:
+        gpus: Number of GPUs that it should have; 0: the driver is not looked for.
+    """
+    build = torch_build()
+    version, cuda = build or ("", "")
+    known = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "torch": f"{version} for {f'CUDA {cuda}' if cuda else 'CPUs'}" if build else "",
+        "jax": " ".join(jax_plugins()),
+        "driver": (driver() or "none") if gpus else "",
+    }
+    return {name: value for name, value in known.items() if value}
 
 
 def needed_driver(cuda: str) -> int | None:

@@ -13,6 +13,7 @@ HINT = (
     "an image whose torch is built for this driver (the guide has a table: Hardware, Drivers), "
     "another driver, or resources.gpus: 0 and resources.device: auto"
 )
+NOT_USABLE = "no GPU is usable here"
 _BROUGHT = {"jax", "torch"}
 
 
@@ -31,7 +32,7 @@ def compare(order: Order) -> None:
 
 def refusal(gpus: int, trouble: str) -> str:
     """Returns the message of a worker without a usable GPU."""
-    return f"resources.gpus is {gpus}, and no GPU is usable here: {trouble}"
+    return f"resources.gpus is {gpus}, and {NOT_USABLE}: {trouble}"
 
 
 def look(answer: Connection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 
 from drillyard.backend import Order
 from drillyard.errors import InfrastructureError
@@ -89,12 +90,14 @@ class Heartbeat:
         self._beat()
         return self._every_s
 
-    def tell(self, state: str, message: str = "") -> None:
-        """Change the state, and write it now."""
+    def tell(
+        self, state: str, message: str = "", software: Mapping[str, str] | None = None
+    ) -> None:
+        """Change the state, and write it now; ``software``: what the machine has."""
         with self._lock:
-            update: dict[str, str | float] = {"state": state, "message": redact(message)}
+            update: dict[str, object] = {"state": state, "message": redact(message)}
             if state == "ready":
-                update["ready_at"] = self._clock.now()
+                update |= {"ready_at": self._clock.now(), "software": dict(software or {})}
             self._record = self._record.model_copy(update=update)
         self._beat()
 

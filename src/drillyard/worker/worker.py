@@ -20,6 +20,7 @@ from drillyard.mailbox.records import Cancel, Claim, Phase
 from drillyard.mailbox.status import Cause
 from drillyard.mailbox.store_clock import StoreClock
 from drillyard.mailbox.ticket_states import StateCache, TicketState, ticket_states
+from drillyard.system import gpu_software
 from drillyard.system.clock import SYSTEM, Clock
 from drillyard.system.processes import ProcessId, marked
 from drillyard.system.scratch import RUNTIME
@@ -218,7 +219,7 @@ class Worker:
         if paths is None:
             return SLOW_POLL_S
         self._paths = paths
-        self.heart.tell("ready")
+        self.heart.tell("ready", software=gpu_software.installed(self.order.gpus))
         log.info("worker %s is ready, %d slots", self.id, self.machine.slots)
         self._useful_at = self.clock.monotonic()
         self._phase = self._work

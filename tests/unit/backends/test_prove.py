@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.resources
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from drillyard.backend import Order
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import ConfigError, UserError
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.records import WorkerRecord
+from drillyard.runs.wheels import WheelFile, WheelSet
+from drillyard.system.clock import SYSTEM
+from drillyard.worker.gpu import NOT_USABLE
 from drillyard_backends.azure.prove import jobs as azure_jobs
 from drillyard_backends.azure.prove import reading as azure_reading
 from drillyard_backends.azure.prove.prover import AzureProver
@@ -19,8 +27,17 @@ from drillyard_backends.azure.prove.scene import LEAVE, SPEAK
 from drillyard_backends.gcp.prove import machines as gcp_machines
 from drillyard_backends.gcp.prove.prover import GcpProver
 from drillyard_backends.prove import record
-from drillyard_backends.prove.probes import Claim, Observation, Probe, Verdict
+from drillyard_backends.prove.probes import (
+    Claim,
+    Observation,
+    Probe,
+    Scene,
+    Untestable,
+    Verdict,
+    of_worker,
+)
 from drillyard_emulators.rehearsal import physics_of
+from tests.helpers.command_line import called
 
 PACKAGES = Path(__file__).parents[3] / "backends" / "drillyard_backends"
 CLAIM = Claim("X1", "it is so", "it is bad")
@@ -89,6 +106,80 @@ def test_a_record_names_no_account():
         assert word not in text
     assert made.physics == {"lag_s": 2.5}
     assert made.seen[0].verdict == "does not hold"
+
+
+WHEELS = WheelSet(
+    python="3.11", machine="x86_64", files=[WheelFile(name="a.whl", sha256="a", size=2_000_000)]
+)
+OLD = f"{NOT_USABLE}: NVIDIA driver 535.288.01"
+
+
+@pytest.mark.parametrize(
+    ("worker", "verdicts"),
+    [
+        ({"state": "ready", "ready_at": 1.0}, ("holds", "holds", "holds")),
+        ({"state": "leaving", "ready_at": 1.0}, ("holds", "holds", "holds")),
+        ({"state": "failed", "message": OLD}, (None, None, "does not hold")),
+        ({"state": "failed", "message": "for Python 3.12"}, (None, "does not hold", None)),
+        ({"state": "starting", "message": "tried again"}, (None, "does not hold", None)),
+        ({}, ("does not hold", None, None)),
+    ],
+)
+def test_what_a_worker_says_of_its_machine_decides(tmp_path, worker, verdicts):
+    order = Order(
+        lease_id="dy-1", experiment="e", store_url="", gpus=1, requirements=["a==1"], workers=1
+    )
+    mailbox = Mailbox(open_store(str(tmp_path)), "e")
+    mailbox.write("leases/dy-1/wheels.json", WHEELS)
+    other = WorkerRecord(worker="w0", lease="dy-0", state="ready", ready_at=1.0, written_at=1.0)
+    mailbox.write("workers/w0.json", other)
+    has = {"driver": "580.126.09", "torch": "2.13.0 for CUDA 12.6"}
+    if worker:
+        record = WorkerRecord(worker="w1", lease="dy-1", written_at=1.0, software=has, **worker)
+        mailbox.write("workers/w1.json", record)
+    scene = Scene(None, order, mailbox, SYSTEM, pace=0.0)
+    claims = tuple(Claim(f"X{n}", "it is so", "it is bad") for n in (1, 2, 3))
+    seen, ended = {}, not worker
+    with contextlib.suppress(Untestable):
+        for each in of_worker(scene, claims, 1.0, lambda: ended, lambda: "its last words"):
+            seen[each.claim.id] = each
+    assert tuple(seen[c.id].verdict.value if c.id in seen else None for c in claims) == verdicts
+    if "holds" in verdicts:
+        assert seen["X2"].evidence == "1 wheels of the store, 2.0 MB"
+        assert seen["X3"].evidence == "driver 580.126.09, torch 2.13.0 for CUDA 12.6"
+        assert scene.software == has
+    elif not worker:
+        assert "its last words" in seen["X1"].evidence
+
+
+FILE = """schema: 1
+name: small
+workload: script
+script: {run: [x.py], results: {stdout: '^(a)=(.)$'}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["FILE"], "its backend is local"),
+        (["FILE", "--on", "local"], "its backend is local"),
+        (["FILE", "--set", 'backend=["gcp","azure"]'], "its backend is gcp, azure"),
+        (["FILE", "--on", "gcp", "--block", "b"], "--on gcp/b"),
+        (["FILE", "--on", "gcp"], "required settings are missing"),
+        (["no.yaml"], "no.yaml: no such file"),
+        (["gcp", "--set", "a=1"], "needs an experiment's file"),
+        (["gcp", "--steps", "5"], "no such option"),
+    ],
+)
+def test_what_cannot_be_proved_is_refused_before_a_request(words, says, tmp_path):
+    (tmp_path / "x.py").write_text("")
+    (tmp_path / "FILE").write_text(FILE)
+    environ = {**os.environ, "DRILLYARD_CONFIG_DIR": str(tmp_path)}
+    answer = called(["prove", *words], tmp_path, environ)
+    said = answer.stdout + answer.stderr
+    assert answer.returncode == 2, said
+    assert says in said and "Traceback" not in said
 
 
 def test_a_record_is_read_back(tmp_path):

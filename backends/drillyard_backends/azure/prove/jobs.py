@@ -9,7 +9,7 @@ from drillyard_backends.azure import clusters, naming
 from drillyard_backends.azure.errors import Exists, Missing
 from drillyard_backends.azure.jobs import ENDING, OVER, Job
 from drillyard_backends.azure.prove.scene import EMPTY_TAG, LEAVE, SPEAK, AzureScene
-from drillyard_backends.prove.probes import Claims, Observation, Probe, Untestable
+from drillyard_backends.prove.probes import Claims, Observation, Probe, Untestable, of_worker
 
 STATES = frozenset(
     {
@@ -63,6 +63,12 @@ A94 DEFAULT_IDENTITY_CLIENT_ID holds the id of the cluster's identity
   as A93, where the cluster has an identity of yours
 A95 a job is told where it gets tokens by MSI_ENDPOINT
   as A93
+A194 the worker of a job gets ready in the experiment's environment
+  every job ends with the same words, and the run with the second one
+A195 `requirements:` are installed from the wheels in the store
+  as A194; write `python:` of the image into the settings, or choose other versions
+A196 the driver of the node runs the image's torch and JAX
+  as A194; the guide has a table of drivers and builds: Hardware, Drivers
 A22 a cancel of a job that waits or runs is accepted
   the cluster of the lease is deleted, which ends its jobs
 A23? a cancel of a job that is over or about to be is accepted, or answered with 404
@@ -74,6 +80,7 @@ A59 deleting a cluster deletes its nodes and ends its jobs
 A61 a delete of a cluster that is gone succeeds or is answered with 404
   as A59
 """)
+SET_UP_S = 900.0
 FOUND_S, CLUSTER_S, LISTED_S = 120.0, 600.0, 120.0
 START_S, TELL_S, FINISH_S, CANCEL_S, END_S = 2400.0, 300.0, 900.0, 600.0, 600.0
 
@@ -169,7 +176,8 @@ def token(scene: AzureScene) -> Iterator[Observation]:
     scene.until(lambda: scene.told(name) is not None or scene.over(name), TELL_S)
     wrote = scene.told(name)
     if wrote is None:
-        yield CLAIMS.A93.fails(f"the job wrote nothing; it is {scene.state(name)}")
+        last = scene.last_words(name)
+        yield CLAIMS.A93.fails(f"the job wrote nothing; it is {scene.state(name)}: {last}")
         return
     yield CLAIMS.A93.holds("the job signed in and wrote into the store")
     yield CLAIMS.A35.holds("the job wrote into the store")
@@ -182,6 +190,20 @@ def token(scene: AzureScene) -> Iterator[Observation]:
     else:
         length = wrote.get("client")
         yield CLAIMS.A94.judged(length == 36, f"{length} characters")
+
+
+def uses(scene: AzureScene) -> Iterator[Observation]:
+    """Runs the worker of a job in what the experiment asks for."""
+    if scene.idle:
+        raise Untestable(scene.idle)
+    first = scene.name_of(1)
+    if scene.state(first) not in ("", *OVER):
+        _cancelled(scene, first)
+        _ended(scene, first)
+    name = scene.submit(5, None).name
+    claims = (CLAIMS.A194, CLAIMS.A195, CLAIMS.A196)
+    last_words = lambda: f"{scene.state(name)}: {scene.last_words(name)}"  # noqa: E731
+    yield from of_worker(scene, claims, SET_UP_S, lambda: scene.over(name), last_words)
 
 
 def cancels(scene: AzureScene) -> Iterator[Observation]:
@@ -297,8 +319,33 @@ JOBS: tuple[Probe[AzureScene], ...] = (
         START_S + TELL_S,
         paid=True,
     ),
-    Probe("cancels", CLAIMS.of("A22 A24 A23"), cancels, FOUND_S + 3 * CANCEL_S, "two jobs", True),
-    Probe("a job that ends", CLAIMS.of("A23"), finishing, FINISH_S + CANCEL_S, "a job", True),
+    Probe(
+        "what the experiment uses",
+        CLAIMS.of("A194 A195 A196"),
+        uses,
+        CANCEL_S + SET_UP_S,
+        "a job",
+        True,
+        "experiment",
+    ),
+    Probe(
+        "cancels",
+        CLAIMS.of("A22 A24 A23"),
+        cancels,
+        FOUND_S + 3 * CANCEL_S,
+        "two jobs",
+        True,
+        "account",
+    ),
+    Probe(
+        "a job that ends",
+        CLAIMS.of("A23"),
+        finishing,
+        FINISH_S + CANCEL_S,
+        "a job",
+        True,
+        "account",
+    ),
     Probe("the end", CLAIMS.of("A59 A61"), end, END_S, paid=True),
     Probe("states", CLAIMS.of("A3"), states, 0.0, paid=True),
 )

@@ -6,7 +6,7 @@ from drillyard.backend import Order
 from drillyard.documents.json_types import JsonObject
 from drillyard.mailbox import Mailbox
 from drillyard.system.clock import Clock
-from drillyard_backends.azure import environment, prices
+from drillyard_backends.azure import environment
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.prove.jobs import JOBS
 from drillyard_backends.azure.prove.reading import READING, STORE
@@ -22,6 +22,7 @@ class AzureProver(Prover[AzureScene]):
         text: The backend, ``azure`` or ``azure/BLOCK``.
         given: Settings instead of the user's own.
         pace: Factor of all waiting.
+        uses: The order of the experiment that is tried; None: the account alone is.
 
     Raises:
         ConfigError, ConfigErrors: Settings are missing or impossible.
@@ -32,7 +33,11 @@ class AzureProver(Prover[AzureScene]):
     page = "azure.md"
 
     def __init__(
-        self, text: str = "azure", given: JsonObject | None = None, pace: float = 1.0
+        self,
+        text: str = "azure",
+        given: JsonObject | None = None,
+        pace: float = 1.0,
+        uses: Order | None = None,
     ) -> None:
         # A cluster of its own, which ends with the proof: a kept one may have jobs of others.
         settings: JsonObject = {
@@ -43,7 +48,7 @@ class AzureProver(Prover[AzureScene]):
             "recreate": False,
         }
         backend = opened(text, AzureBackend, settings)
-        super().__init__(backend, pace, workers=1)
+        super().__init__(backend, pace, uses, workers=1)
         self.config = backend.config
         self.stays = (
             f"environment {self.config.environment or environment.NAME} (your runs use it)",
@@ -60,10 +65,6 @@ class AzureProver(Prover[AzureScene]):
             config=self.config,
             service=Service(self.config),
         )
-
-    def priced(self) -> bool:
-        """See ``Prover``."""
-        return prices.price(self.config.vm_size, self.config.low_priority) is not None
 
     def named(self) -> dict[str, str]:
         """See ``Prover``."""

@@ -73,8 +73,8 @@ class AzureScene(Scene):
         """Key of the object that a job writes."""
         return self.mailbox.key(f"jobs/{name}.json")
 
-    def body(self, name: str, command: str) -> dict[str, object]:
-        """The properties of a job, as drillyard submits them, with another command."""
+    def body(self, name: str, command: str | None) -> dict[str, object]:
+        """The properties of a job, as drillyard submits them; None: with drillyard's command."""
         properties = job_body.body(
             self.config,
             self.order,
@@ -89,13 +89,13 @@ class AzureScene(Scene):
         properties.pop("outputs", None)
         return {
             **properties,
-            "command": command,
+            "command": command or properties["command"],
             "tags": {**tags, EMPTY_TAG: ""},
             "environmentVariables": {**variables, KEY: self.key_of(name)},
         }
 
-    def submit(self, number: int, command: str) -> Job:
-        """Submits a job of the proof."""
+    def submit(self, number: int, command: str | None) -> Job:
+        """Submits a job of the proof; None: the worker of one."""
         name = self.name_of(number)
         job = Job.of(self.service.submit(name, self.body(name, command)))
         self.jobs[name] = [job.status]
@@ -132,6 +132,11 @@ class AzureScene(Scene):
             return self.service.trouble(name, location)
         except (Missing, Exists, DrillyardError):
             return "", ""
+
+    def last_words(self, name: str) -> str:
+        """What a job printed last, as far as Azure ML has collected it."""
+        lines = self.backend.logs(self.rented, {"job": name})
+        return " | ".join(line.partition(": ")[2].strip() for line in [*lines][-5:])[-500:]
 
     def tags_of(self, name: str) -> JsonObject:
         """The tags of a job as the service tells them."""

@@ -10,7 +10,7 @@ from drillyard_backends.gcp.errors import Exists, InUse, Missing
 from drillyard_backends.gcp.prove.reading import has_more_than_the_role
 from drillyard_backends.gcp.prove.scene import GcpScene
 from drillyard_backends.gcp.zones import Place
-from drillyard_backends.prove.probes import Claims, Observation, Probe, Untestable
+from drillyard_backends.prove.probes import Claims, Observation, Probe, Untestable, of_worker
 
 ACTIONS = frozenset(
     {
@@ -75,6 +75,12 @@ G141 the number in a machine's metadata is the one in listings
   a machine does not find itself; an empty group stays, at no cost, until `reap`
 G60 a template that a group uses cannot be deleted
   templates go before their groups; nothing is left
+G191 the worker gets ready on a machine of the experiment's image or container
+  every machine ends with the same words, and the run with the second one
+G192 `requirements:` are installed from the wheels in the store
+  as G191; write `python:` of the image into the settings, or choose other versions
+G193 the driver of the machine runs the image's torch and JAX
+  as G191; the guide has a table of drivers and builds: Hardware, Drivers
 G24 simulateMaintenanceEvent takes a Spot machine away
   only `simulate-preemption` and this proof use it
 G5 a Spot machine that was taken away stays in its group's listing, without a status
@@ -87,6 +93,7 @@ G42 deleting a group deletes all its machines
 G120 the permissions of drillyard's role are enough to rent and to end
   requests are refused as forbidden; `reap` by a person with more rights ends what is left
 """)
+SET_UP_S = 900.0
 START_S, BOOT_S, SOON_S, PREEMPT_S, LEAVE_S, END_S = 240.0, 600.0, 60.0, 180.0, 300.0, 300.0
 
 
@@ -171,13 +178,20 @@ def boot(scene: GcpScene) -> Iterator[Observation]:
     if scene.idle:
         raise Untestable(scene.idle)
     names = {r.name for r in scene.rows() or []}
-    begun = scene.until(lambda: all(scene.started(name) for name in names), BOOT_S)
+    began = scene.clock.monotonic()
+
+    def decided() -> bool:
+        scene.last_words = _last_words(scene) or scene.last_words
+        return all(scene.started(name) for name in names) or not scene.rows()
+
+    scene.until(decided, BOOT_S)
     together = CLAIMS.of("G35 G101 G144 G145 G151")
-    if begun is None:
-        mute = sorted(name for name in names if not scene.started(name))
-        silent = f"{len(mute)} of {len(names)} machines wrote nothing in {BOOT_S:.0f} s"
+    mute = sorted(name for name in names if not scene.started(name))
+    if mute:
+        after_s = scene.clock.monotonic() - began
+        silent = f"{len(mute)} of {len(names)} machines wrote nothing in {after_s:.0f} s"
         for claim in together:
-            yield claim.fails(f"{silent}; the last lines of its serial port: {_said(scene)}")
+            yield claim.fails(f"{silent}; the last lines of its serial port: {scene.last_words}")
         return
     for claim in together:
         yield claim.holds(f"{len(names)} machines began and wrote into the bucket")
@@ -186,7 +200,7 @@ def boot(scene: GcpScene) -> Iterator[Observation]:
     yield CLAIMS.G141.judged(not wrong, "other numbers" if wrong else "the same numbers")
 
 
-def _said(scene: GcpScene) -> str:
+def _last_words(scene: GcpScene) -> str:
     """The end of what a machine printed; empty where that cannot be read."""
     row = scene.row(0)
     if row is None or not row.zone:
@@ -195,7 +209,20 @@ def _said(scene: GcpScene) -> str:
         text = scene.groups.serial(Place(row.zone), row.name) or ""
     except (DrillyardError, Exists, InUse, Missing):
         return ""
-    return " | ".join(line.strip() for line in text.splitlines()[-3:])[:300]
+    return " | ".join(line.strip() for line in text.splitlines()[-5:])[-500:]
+
+
+def uses(scene: GcpScene) -> Iterator[Observation]:
+    """Waits for the worker of the machine that has what the experiment asks for."""
+    if scene.idle:
+        raise Untestable(scene.idle)
+
+    def ended() -> bool:
+        scene.last_words = _last_words(scene) or scene.last_words
+        return not scene.rows()
+
+    claims = (CLAIMS.G191, CLAIMS.G192, CLAIMS.G193)
+    yield from of_worker(scene, claims, SET_UP_S, ended, lambda: scene.last_words)
 
 
 def in_use(scene: GcpScene) -> Iterator[Observation]:
@@ -243,12 +270,13 @@ def preemption(scene: GcpScene) -> Iterator[Observation]:
 
 def leave(scene: GcpScene) -> Iterator[Observation]:
     """Waits until a machine without work has ended itself."""
-    name = naming.Machine(1).name(scene.group[1])
+    index = scene.order.workers - 1
+    name = naming.Machine(index).name(scene.group[1])
     if scene.started(name) is None:
         raise Untestable("the machine never began")
 
     def left() -> bool:
-        row = scene.row(1)
+        row = scene.row(index)
         return row is None or row.action == "DELETING" or row.status in ("", "STOPPING")
 
     took_s = scene.until(left, scene.config.idle_s / scene.pace + LEAVE_S)
@@ -310,8 +338,16 @@ MACHINES: tuple[Probe[GcpScene], ...] = (
     Probe(
         "a token on a machine", CLAIMS.of("G35 G101 G144 G145 G151 G141"), boot, BOOT_S, paid=True
     ),
+    Probe(
+        "what the experiment uses",
+        CLAIMS.of("G191 G192 G193"),
+        uses,
+        SET_UP_S,
+        paid=True,
+        only="experiment",
+    ),
     Probe("a template in use", CLAIMS.of("G60"), in_use, SOON_S, paid=True),
-    Probe("preemption", CLAIMS.of("G24 G5"), preemption, PREEMPT_S, paid=True),
+    Probe("preemption", CLAIMS.of("G24 G5"), preemption, PREEMPT_S, paid=True, only="account"),
     Probe("a machine ends itself", CLAIMS.of("G131"), leave, 60.0 + LEAVE_S + 10.0, paid=True),
     Probe("the end", CLAIMS.of("G42 G120"), end, 2 * END_S, paid=True),
     Probe("states", CLAIMS.of("G1"), states, 0.0, paid=True),

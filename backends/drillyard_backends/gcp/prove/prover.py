@@ -29,6 +29,7 @@ class GcpProver(Prover[GcpScene]):
         text: The backend, ``gcp`` or ``gcp/BLOCK``.
         given: Settings instead of the user's own.
         pace: Factor of all waiting.
+        uses: The order of the experiment that is tried; None: the account alone is.
 
     Raises:
         ConfigError, ConfigErrors: Settings are missing or impossible.
@@ -40,7 +41,11 @@ class GcpProver(Prover[GcpScene]):
     usual = Prover.usual | {"default", "dy"}
 
     def __init__(
-        self, text: str = "gcp", given: JsonObject | None = None, pace: float = 1.0
+        self,
+        text: str = "gcp",
+        given: JsonObject | None = None,
+        pace: float = 1.0,
+        uses: Order | None = None,
     ) -> None:
         settings: JsonObject = {
             **(given or {}),
@@ -59,7 +64,8 @@ class GcpProver(Prover[GcpScene]):
         if config.machine_types != [cheapest]:
             backend = opened(text, GcpBackend, {**settings, "machine_types": [cheapest]})
         self.config = backend.config
-        super().__init__(backend, pace, workers=MACHINES_OF_A_PROOF, idle_s=self.config.idle_s)
+        several = {"workers": MACHINES_OF_A_PROOF, "idle_s": self.config.idle_s}
+        super().__init__(backend, pace, uses, **several)
         self.stays = (f"bucket gs://{self.config.bucket} (your runs use it)",)
 
     def scene(self, order: Order, mailbox: Mailbox, clock: Clock) -> GcpScene:
@@ -75,14 +81,6 @@ class GcpProver(Prover[GcpScene]):
             reader=Reader(self.config.project, clock=clock),
             compute=compute,
             groups=Groups(compute, self.config.group_prefix),
-        )
-
-    def priced(self) -> bool:
-        """See ``Prover``."""
-        config, region = self.config, self.config.region
-        gpus = [config.gpu_type] if config.gpu_type else []
-        return all(prices.price(n, region, False) is not None for n in config.machine_types) and (
-            all(prices.gpu_price(name, region, False) is not None for name in gpus)
         )
 
     def named(self) -> dict[str, str]:

@@ -42,6 +42,7 @@ class GcpScene(Scene):
         groups: The same, of groups.
         spot: True if the machines can be preempted.
         words: Every (action, status) of a machine that was seen.
+        last_words: What a machine printed last, as far as it was seen.
     """
 
     config: GcpConfig = field(kw_only=True)
@@ -49,6 +50,7 @@ class GcpScene(Scene):
     compute: Compute = field(kw_only=True)
     groups: Groups = field(kw_only=True)
     words: set[tuple[str, str]] = field(default_factory=set)
+    last_words: str = ""
     _group: tuple[Place, str] | None = None
 
     @property

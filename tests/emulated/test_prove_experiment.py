@@ -168,5 +168,5 @@ def test_a_container_whose_pull_is_refused_is_reported(gcp_bench, tmp_path):
     seen = verdicts(bench.report, "G145")[0]
     assert seen.verdict is FAILS, bench.report.findings
     assert "downloadArtifacts" in seen.evidence
-    assert "may the machines' account pull it" in seen.evidence
+    assert "roles/artifactregistry.reader" in seen.evidence
     bench.nothing_left()

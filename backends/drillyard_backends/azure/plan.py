@@ -17,7 +17,7 @@ from drillyard.errors import InfrastructureError, UserError
 from drillyard.findings import Finding, Severity, passed, problem, warning
 from drillyard.runs import wheels
 from drillyard.system.clock import SYSTEM, Clock
-from drillyard_backends import drivers
+from drillyard_backends import drivers, sign_ins
 from drillyard_backends.azure import (
     clusters,
     context,
@@ -359,6 +359,7 @@ def _workspace(service: Service, config: AzureConfig, existing: _Existing) -> It
     existing.workspace = workspace = service.workspace()
     location = workspace["location"]
     yield passed("login", f"workspace {config.workspace} in {location}")
+    yield from sign_ins.of_azure()
     registry = str(section(workspace, "properties").get("containerRegistry") or "").rpartition(
         "/"
     )[2]

@@ -14,6 +14,7 @@ from drillyard.findings import Finding, Severity, passed, problem, warning
 from drillyard.runs import wheels
 from drillyard.simulators.hosts.posted import reach
 from drillyard.system.clock import SYSTEM, Clock
+from drillyard_backends import sign_ins
 from drillyard_backends.gcp import catalogue, prerequisites, prices, rights
 from drillyard_backends.gcp.catalogue import Catalogue
 from drillyard_backends.gcp.read_only_client import Line, Reader
@@ -265,6 +266,7 @@ def _login(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
     who = "your gcloud login" if who.startswith('"$(') else who
     if seen:
         yield passed("login", f"{who} in project {config.project}")
+        yield from sign_ins.of_google(reader.member)
     else:
         yield problem(
             "login",

@@ -364,6 +364,13 @@ def _usable(path: str, body: Mapping[str, Any], config: GcpConfig) -> Iterator[F
     state = str((body.get("deprecated") or {}).get("state", ""))
     if state in ("OBSOLETE", "DELETED"):
         yield problem("image", f"{path} is {state.lower()}", "name a newer one")
+    if str(body.get("architecture", "")) == "ARM64":
+        yield problem(
+            "image",
+            f"{path} is built for ARM64, and drillyard's machines are x86_64",
+            "name an image of architecture X86_64: gcloud compute images list "
+            f"--project={path.split('/')[1]} --filter=architecture=X86_64",
+        )
     size = int(body.get("diskSizeGb", 0))
     if size > config.disk_gb and config.template is None:
         yield problem(

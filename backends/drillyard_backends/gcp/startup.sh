@@ -220,7 +220,4 @@ say "the agent ended with code $code"
 if [ "$code" = 75 ]; then # it has asked for its own end for ten minutes, and its last words are in the bucket
   DRILLYARD_LAST_WORDS_S=0 DRILLYARD_POWER_OFF_S=0
 fi
-case "$container:$code" in # docker's own codes: it could not make the container, or not start the program in it
-  ?*:125 | ?*:126 | ?*:127) give_up "container $container cannot be started (docker's words are above): may the machines' account pull it, has it python, and is it built for $(uname -m)?" ;;
-esac
 [ "$code" = 0 ] || [ -n "$stopping" ] || give_up "the agent could not leave by itself"

@@ -321,6 +321,7 @@ def test_machines_with_rights_on_the_whole_bucket_are_a_warning_where_a_folder_i
         ({"diskSizeGb": "50"}, {}, "disk_gb", "needs 50 GB"),
         ({"diskSizeGb": "50"}, {"disk_gb": 50}, "", ""),
         ({"deprecated": {"state": "DELETED"}}, {}, "image", "is deleted"),
+        ({"architecture": "ARM64"}, {}, "image", "is built for ARM64"),
     ],
 )
 def test_an_image_that_no_machine_can_be_made_from_is_refused(image, settings, subject, said):

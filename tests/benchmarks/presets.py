@@ -3,7 +3,7 @@
     python -m tests.benchmarks.presets [--folder F] [NAME ...]
 
 Names as `drillyard list presets` gives them; default: all that have been measured. Prints the line
-``measured:`` of ``presets.yaml``, and what was stated before. Some minutes a preset on one core.
+``"measured"`` of ``presets.json``, and what was stated before. Some minutes a preset on one core.
 ``--folder`` keeps the store there, so that the command continues after it was stopped.
 """
 
@@ -38,10 +38,10 @@ def measure(entry: Preset, folder: Path) -> dict[str, list[float]]:
 
 
 def line(found: dict[str, list[float]]) -> str:
-    """The answer as ``presets.yaml`` has it."""
+    """The answer as ``presets.json`` has it."""
     own = ", ".join(f"{mean:.4g}" for mean in found["agent"])
-    beside = ", ".join(f"{p}: {m[0]:.4g}" for p, m in found.items() if p != "agent")
-    return f"measured: {{means: [{own}], beside: {{{beside}}}}}"
+    beside = ", ".join(f'"{p}": {m[0]:.4g}' for p, m in found.items() if p != "agent")
+    return f'"measured": {{"means": [{own}], "beside": {{{beside}}}}}'
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 
@@ -111,7 +111,7 @@ def test_two_packages_with_one_name_are_told(monkeypatch):
         point("ppo", "c:X", "pack-c"),
         point("ppo", "collections:OrderedDict", "drillyard"),
     ]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    monkeypatch.setattr(registry, "_installed", lambda: EntryPoints(points))
     registry._points.cache_clear()
     try:
         with pytest.raises(PluginError, match=r"pack-a \(a:X\) and pack-b \(b:X\)"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -98,7 +97,7 @@ def fingerprint(loaded: Loaded) -> str:
     spec = loaded.spec.model_dump(mode="json", include={"simulator", "learner", "train"})
     digest = hashlib.sha256()
     parts: list[object] = [VERSION, sys.version, platform.platform(), spec]
-    parts.append(sorted(f"{d.name}=={d.version}" for d in importlib.metadata.distributions()))
+    parts.append(sorted({p.name for entry in sys.path for p in Path(entry).glob("*.*-info")}))
     parts += [loaded.spec.parameters.model_dump(mode="json"), loaded.spec.seeds[:1]]
     digest.update(json.dumps(parts, sort_keys=True, default=str).encode())
     digest.update(_code(loaded) + _ours())

@@ -1,4 +1,18 @@
-"""Tuned hyperparameters by algorithm and simulator, and studies, from ``presets.yaml``."""
+"""Tuned hyperparameters by algorithm and simulator, and studies, from ``presets.json``.
+
+A preset lies under the file: whatever the file says wins. ``experiment`` is what only ``drillyard
+run NAME`` says besides. ``measured`` is what that run reached, one mean return a seed; null: not
+measured. ``python -m tests.benchmarks.presets NAME`` measures again. They were measured until 24
+November 2026: experiments that begin later have other random numbers (``simulators.streams``, 4)
+and other checkpoints, so that a repetition reaches other numbers within the same spread.
+
+Arguments of pendulum/ppo, acrobot, mountaincar, mountaincarcontinuous, lunarlander, bipedalwalker,
+carracing and those of MuJoCo: the tuned lists of RL Baselines3 Zoo
+(github.com/DLR-RM/rl-baselines3-zoo, hyperparams/), for versions v2 and v3 of the MuJoCo
+simulators. The budget of acrobot is shorter, and pendulum/ppo explores without ``use_sde``, so
+that ``engine: jax`` can take it. The list has nothing for ant, pusher and swimmer but
+``normalize`` and gamma, and nothing for toy-text.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +24,13 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from drillyard.documents.document import Document
-from drillyard.documents.files import read_document
 from drillyard.documents.json_types import JsonObject, as_integer, as_object
 from drillyard.errors import ConfigError
 from drillyard.registry import names
 from drillyard.system.files import write_file
 
-_FILE = Path(__file__).with_name("presets.yaml")
+_FILE = Path(__file__).with_name("presets.json")
+"""JSON, because most commands read it: as YAML it took a third of ``drillyard explain``."""
 SEEDS = (1, 2, 3)
 """With these seeds a preset is measured, and runs by its name, where it does not say others."""
 EPISODES = 50
@@ -75,12 +89,13 @@ def table() -> tuple[Preset, ...]:
 @cache
 def studies() -> tuple[StudyPreset, ...]:
     """Every ready-made study: ``name``, ``algorithm``, ``simulators``, ``about``, ``file``."""
-    return tuple(_entries("studies"))
+    entries: Any = ({**e, "file": "\n".join([*e["file"], ""])} for e in _entries("studies"))
+    return tuple(entries)
 
 
 def _entries(section: str) -> Any:
     # A file of drillyard itself: tests read each of its entries.
-    return read_document(_FILE, _FILE.name).mapping[section]
+    return json.loads(_FILE.read_text(encoding="utf-8"))[section]
 
 
 def find(

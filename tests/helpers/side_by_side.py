@@ -37,6 +37,12 @@ ALONE = ("tests/docs/test_documents.py", "tests/compatibility/", LOOKS)
 """What their names begin with, of tests that are dealt out one by one."""
 DEPLOYING = ("tests/browser/test_prefect_form.py", "tests/flows/test_deploying.py")
 """They deploy to Prefect's server, which all processes share, and run in one process, in turn."""
+READING = (
+    "tests/unit/system/test_operating_system.py",
+    "tests/unit/test_dangerous_calls.py",
+    "tests/unit/test_tree.py",
+)
+"""They read all modules of the product: in one process, which does it once."""
 
 
 class ByFile(LoadScopeScheduling):
@@ -45,6 +51,8 @@ class ByFile(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         if nodeid.startswith(DEPLOYING):
             return "deploying"
+        if nodeid.startswith(READING):
+            return "reading"
         return nodeid if nodeid.startswith(ALONE) else nodeid.partition("::")[0]
 
 

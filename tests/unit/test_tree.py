@@ -8,18 +8,18 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from tests.helpers.extended import listed
+from tests.helpers.sources import ROOT, product
 
 # -- Messages name no page by its file: a wheel does not contain the documentation ------------
 
 
-ROOT = Path(__file__).parents[2]
 PACKAGES = ("src", "backends/drillyard_backends", "flows", "tasks", "backends/drillyard_emulators")
 PAGE = re.compile(r"docs/[\w/-]+\.md")
 
 
 def messages(file: Path) -> list[str]:
     """Texts of a module that are no docstrings."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = product()[file]
     alone = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
     return [
         node.value
@@ -43,31 +43,30 @@ def test_no_message_sends_the_user_to_a_file_of_the_checkout():
 # -- No module imports itself through others at run time, imports inside functions included ---
 
 
-ROOTS = ("src", "backends", "flows", "tasks")
-
-
-def modules() -> dict[str, Path]:
+def modules() -> dict[str, ast.Module]:
     return {
-        ".".join(path.relative_to(ROOT / root).with_suffix("").parts).removesuffix(
-            ".__init__"
-        ): path
-        for root in ROOTS
-        for path in (ROOT / root).rglob("*.py")
+        ".".join(path.relative_to(ROOT).with_suffix("").parts[1:]).removesuffix(".__init__"): tree
+        for path, tree in product().items()
     }
 
 
-def run_time_imports(path: Path) -> list[ast.Import | ast.ImportFrom]:
+def run_time_imports(tree: ast.Module) -> list[ast.Import | ast.ImportFrom]:
     """Imports anywhere in a module, without those for types only."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            node.body = []
-    return [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    nodes = list(ast.walk(tree))
+    for_types = {
+        id(node)
+        for branch in nodes
+        if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.unparse(branch.test)
+        for statement in branch.body
+        for node in ast.walk(statement)
+    }
+    imports = (node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
+    return [node for node in imports if id(node) not in for_types]
 
 
-def imported(path: Path, known: dict[str, Path]) -> set[str]:
+def imported(tree: ast.Module, known: dict[str, ast.Module]) -> set[str]:
     names: set[str] = set()
-    for node in run_time_imports(path):
+    for node in run_time_imports(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif node.module and not node.level:
@@ -87,16 +86,24 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
 
 def test_modules_import_each_other_in_one_direction_only():
     known = modules()
-    graph = {name: imported(path, known) - {name} for name, path in known.items()}
+    graph = {name: imported(tree, known) - {name} for name, tree in known.items()}
     assert not circle(graph), "modules import each other in a circle"
 
 
-def test_a_circle_through_an_import_in_a_function_is_found(tmp_path):
-    one, two = tmp_path / "one.py", tmp_path / "two.py"
-    one.write_text("import two\n")
-    two.write_text("def late():\n    from one import x\n")
-    known = {"one": one, "two": two}
-    assert set(circle({name: imported(path, known) for name, path in known.items()})) == set(known)
+def test_a_circle_through_an_import_in_a_function_is_found():
+    known = {
+        "one": ast.parse("import two\n"),
+        "two": ast.parse("def late():\n    from one import x\n"),
+    }
+    assert set(circle({name: imported(tree, known) for name, tree in known.items()})) == set(known)
+
+
+def test_an_import_for_types_alone_makes_no_circle():
+    known = {
+        "one": ast.parse("import two\n"),
+        "two": ast.parse("if TYPE_CHECKING:\n    from one import x\n"),
+    }
+    assert not circle({name: imported(tree, known) for name, tree in known.items()})
 
 
 # -- The list of the extended tests names tests that exist ------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ def test_a_job_waits_for_a_store_that_does_not_answer_at_once(monkeypatch):
     monkeypatch.setenv(job.STORE, "memory://x")
     monkeypatch.setenv(job.ORDER_KEY, "x/leases/dy-0123456789/order.json")
     monkeypatch.setattr(job, "open_store", lambda url: Store())
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between two attempts
     assert job.read_order() == order
     assert answers == []
 

@@ -13,6 +13,7 @@ from google.auth import exceptions as auth
 from requests import Request, Response
 
 from drillyard.errors import AccessDenied, ControlPlaneError, StoreUnavailable
+from drillyard.testing.clock import FakeClock
 from drillyard_backends.gcp.errors import NoRoom, retryable, translate
 from drillyard_backends.gcp.read_only_client import Answer, Question, Reader
 from drillyard_backends.gcp.storage_errors import seam
@@ -90,7 +91,7 @@ def test_plan_asks_again_instead_of_missing_a_right():
             return Answer(200, {"name": "z"})
 
     line = Limited()
-    reader = Reader("p", line)
+    reader = Reader("p", line, FakeClock())
     assert reader.compute("zones/z").good and line.asked == 3
 
 

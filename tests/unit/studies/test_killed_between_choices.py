@@ -30,7 +30,7 @@ STUDIES: dict[str, tuple[int, dict[str, Any]]] = {
     "manual": (5, {"cycles": [{"level": 0.1}, {"level": 0.2}, {"size": 3}]}),
     "list": (3, {"experiments": [{"values": {"level": v}} for v in (0.1, 0.2, 0.3)]}),
     "one-shot": (1, {}),
-    "tpe": (24, {}),
+    "tpe": (16, {}),
     "gp": (15, {}),
     "cma-es": (32, {}),
     "nsga2": (56, {}),

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.helpers.sources import ROOT, product
+
 OWN = Path("src/drillyard/system/operating_system.py")
 BARE = Path("backends/drillyard_emulators/bare")
 """Machines in namespaces of Linux, which refuse every other system at their start."""
@@ -31,11 +32,6 @@ NAMES = {
 }
 WORDS = {"start_new_session", "preexec_fn", "umask"}
 """Arguments of ``subprocess.Popen`` that only some systems have."""
-
-
-def product() -> list[Path]:
-    folders = (ROOT / name for name in ("src", "backends", "flows", "tasks"))
-    return sorted(path for folder in folders for path in folder.rglob("*.py"))
 
 
 def asked(tree: ast.AST) -> Iterator[str]:
@@ -84,9 +80,9 @@ def test_only_one_module_asks_for_the_operating_system():
     assert (ROOT / OWN).is_file()
     others = {
         str(path.relative_to(ROOT)): questions
-        for path in product()
+        for path, tree in product().items()
         if (place := path.relative_to(ROOT)) not in (OWN, TYPES_ONLY)
         and BARE not in place.parents
-        and (questions := sorted(set(asked(ast.parse(path.read_text())))))
+        and (questions := sorted(set(asked(tree))))
     }
     assert others == {}

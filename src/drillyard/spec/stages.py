@@ -232,7 +232,9 @@ def _after(child: ChildSpec, known: Mapping[str, ChildSpec], here: str) -> Itera
 def _inputs(
     spec: ExperimentSpec, child: ChildSpec, known: Mapping[str, ChildSpec], here: str
 ) -> Iterator[ConfigError]:
-    taken = {*child.parameters.const_args, *child.parameters.tunables}
+    active = child.parameters.tunable_params
+    groups = (g.params for name, g in child.parameters.tunables.items() if name in active)
+    taken = {*child.parameters.const_args, *(name for params in groups for name in params)}
     for name, given in (child.inputs or {}).items():
         field = f"{here}.inputs.{name}"
         other, output = source_of(given)

@@ -94,6 +94,14 @@ def test_every_mistake_is_told_at_once_with_its_line_and_a_fix(tmp_path):
             "children[0].service.ready.http",
             "is not a path",
         ),
+        (
+            "  - {name: a, workload: mock, outputs: {s: {metric: score}}}\n"
+            "  - name: b\n    workload: mock\n    inputs: {x: a.s}\n"
+            "    parameters: {tunables: {g: {params: {x: {type: int, range: [1, 5], default: 2}}}}"
+            ", tunable_params: [g]}\n",
+            "children[1].inputs.x",
+            "also a parameter of this child",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused(tmp_path, children, field, message):
@@ -106,6 +114,17 @@ def test_what_cannot_work_is_refused(tmp_path, children, field, message):
         return
     (error,) = refusals(loaded, tmp_path, children)
     assert error.field == field and message in error.message and error.hint
+
+
+def test_an_input_can_have_the_name_of_a_group(tmp_path):
+    there = loaded(
+        tmp_path,
+        "  - {name: a, workload: mock, outputs: {s: {metric: score}}}\n"
+        "  - name: b\n    workload: mock\n    inputs: {g: a.s}\n"
+        "    parameters: {tunables: {g: {params: {x: {type: int, range: [1, 5], default: 2}}}}"
+        ", tunable_params: [g]}\n",
+    )
+    assert there.spec.children[1].inputs == {"g": "a.s"}
 
 
 def test_a_study_and_a_service_alone_are_refused(tmp_path):

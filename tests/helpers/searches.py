@@ -12,11 +12,17 @@ from drillyard.mailbox.records import TrialRecord
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.runs.submit import Trial, post_trials
 from drillyard.spec.load import load
+from drillyard.spec.tunables import Group, Space
 from drillyard.studies.choosers import Choice
 from drillyard.studies.search import Search
 
 LOWEST = {"metric": "evaluate/score", "direction": "min"}
 LEVEL = {"level": {"type": "float", "range": [0, 1], "default": 0.5}}
+
+
+def space_of(groups: Mapping[str, Any], *active: str) -> Space:
+    """Returns the space of groups of tunables as a file has them."""
+    return Space({name: Group.model_validate(groups[name]) for name in active or groups})
 
 
 def study_file(

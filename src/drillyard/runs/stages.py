@@ -120,8 +120,12 @@ def _parameters(spec: ExperimentSpec, number: int) -> ParametersSpec:
     first = run_parameters(spec, run=f"t0001-s{spec.seeds[0]}", seed=spec.seeds[0])
     values = child_parameters({**first, **_references(child)}, child)
     tunables = {name for group in parameters.tunables.values() for name in group.params}
-    kept = {*parameters.const_args, *parameters.required_args} - tunables - {*PER_RUN}
-    constants: JsonObject = {name: values[name] for name in kept if name in values}
+    declared = dict.fromkeys((*parameters.const_args, *parameters.required_args))
+    constants: JsonObject = {
+        name: values[name]
+        for name in declared
+        if name in values and name not in tunables and name not in PER_RUN
+    }
     late = [
         PerRun(at=[*assignment.at[2:]], text=assignment.text)
         for assignment in spec.parameters.per_run or ()

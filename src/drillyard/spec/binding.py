@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import ConfigError
 from drillyard.spec.references import PER_RUN, as_word, fill, names_of
-from drillyard.spec.tunables import Space
+from drillyard.spec.tunables import Group, Space
+from drillyard.spec.tunables.space import no_such_group
 
 if TYPE_CHECKING:
     from drillyard.mailbox.records import RunRecord
@@ -35,10 +36,20 @@ def space(spec: Parts) -> Space:
     Raises:
         ConfigError: A group that is not there, or one name with two meanings.
     """
-    tunables = Space.of(spec.parameters.tunables, spec.parameters.tunable_params)
-    for child in spec.children:
-        tunables = tunables.joined(space(child))
-    return tunables
+    groups: dict[str, Group] = {}
+    for part in _with_children(spec):
+        for name in part.parameters.tunable_params:
+            declared = part.parameters.tunables
+            if name not in declared:
+                raise no_such_group(name, declared, "parameters.tunable_params")
+            if groups.setdefault(name, declared[name]) != declared[name]:
+                raise ConfigError(
+                    f"the group {name!r} is declared twice, differently",
+                    field=f"parameters.tunables.{name}",
+                    allowed="the same declaration in both",
+                    hint="put it in one file and name that in include_tunables of both",
+                )
+    return Space(groups)
 
 
 def run_parameters(
@@ -70,7 +81,7 @@ def run_parameters(
     tunables = space(spec).assign({**spec.parameters.tunable_values, **(assignment or {})})
     known = {"trial_id": trial, "trial_runner_id": runner, "run_id": run, "seed": seed, **tunables}
     bound = bind(spec, {**known, **_awaited(spec)})
-    read = set(_required(spec))
+    read = {name for part in _with_children(spec) for name in part.parameters.required_args}
     read.update(name for late in spec.parameters.per_run or () for name in names_of(late.text))
     values = {"experiment_id": spec.name, **bound.parameters.const_args, **tunables}
     values |= {name: known[name] for name in ("trial_id", "trial_runner_id")}
@@ -219,11 +230,11 @@ def _awaited(spec: ExperimentSpec) -> dict[str, Json]:
     return {name: f"${{{name}}}" for name in names}
 
 
-def _required(spec: Parts) -> Iterator[str]:
-    """Yields the names that the experiment or a child requires."""
-    yield from spec.parameters.required_args
+def _with_children(spec: Parts) -> Iterator[Parts]:
+    """Yields the experiment and its children at every depth, in the order of the file."""
+    yield spec
     for child in spec.children:
-        yield from _required(child)
+        yield from _with_children(child)
 
 
 def _put(tree: Any, path: Sequence[str | int], value: Json) -> None:

@@ -17,15 +17,13 @@ from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError
 from drillyard.findings import Finding, passed
 from drillyard.spec.experiment import ChildSpec
-from drillyard.spec.names import Late
-from drillyard.spec.parameter_errors import Origin
+from drillyard.spec.names import Late, Names, Parameter
 from drillyard.spec.parameters import (
     Outside,
-    Parameters,
-    assigned,
     expand,
     fields,
     resolve_parameters,
+    written,
 )
 from drillyard.spec.precedence import Merged, Place
 from drillyard.spec.references import escape
@@ -48,14 +46,14 @@ Prepare = Callable[[Merged, str, list[ConfigError]], tuple[Merged, list[Finding]
 class Children:
     """The result of resolving all children, at every depth."""
 
-    scopes: list[Parameters] = field(default_factory=list)
+    scopes: list[Names] = field(default_factory=list)
     problems: list[ConfigError] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
 
 def resolve_children(
     merged: Merged,
-    parent: Parameters,
+    parent: Names,
     outside: Outside,
     folder: Path,
     prepare: Prepare,
@@ -77,7 +75,7 @@ def resolve_children(
         return children
     places = _by_child(merged)
     given = _given(merged, parent)
-    values = dict(assigned(merged))
+    values = written(merged, "tunable_values")
     for number, item in enumerate(items):
         here: KeyPath = ("children", number)
         opened = _open(item, here, places[number], folder, merged, children)
@@ -85,25 +83,25 @@ def resolve_children(
             continue
         child, at = opened
         child, findings = prepare(child, (merged.place(here) or Place("")).file, children.problems)
-        theirs = assigned(child)
+        theirs = written(child, "tunable_values")
         wider = replace(outside, assigned={**theirs, **outside.assigned}, parent=given)
-        parameters = resolve_parameters(child, wider, at)
-        expand(child, parameters)
+        names = resolve_parameters(child, wider, at)
+        expand(child, names)
         inner = (
-            resolve_children(child, parameters, wider, at, prepare, depth + 1)
+            resolve_children(child, names, wider, at, prepare, depth + 1)
             if depth < MAX_DEPTH
             else Children(problems=[_TOO_DEEP])
         )
-        children.scopes += [parameters, *inner.scopes]
+        children.scopes += [names, *inner.scopes]
         children.findings += [*findings, *inner.findings]
-        for problem in (*parameters.problems, *parameters.names.problems, *inner.problems):
+        for problem in (*names.problems, *inner.problems):
             field = f"children[{number}].{problem.field}" if problem.field else None
             children.problems.append(problem.but(field=field))
         values.update({k: v for k, v in theirs.items() if k not in values})
-        _write_back(merged, here, child, parameters, parent)
+        _write_back(merged, here, child, names, parent)
     if values and isinstance(merged.tree.setdefault("parameters", {}), dict):
-        merged.tree["parameters"]["tunable_values"] = {k: v for k, (v, _) in values.items()}
-        merged.places |= {("parameters", "tunable_values", k): p for k, (_, p) in values.items()}
+        merged.tree["parameters"]["tunable_values"] = {k: p.value for k, p in values.items()}
+        merged.places |= {("parameters", "tunable_values", k): p.place for k, p in values.items()}
     return children
 
 
@@ -116,25 +114,24 @@ def _by_child(merged: Merged) -> dict[int, dict[KeyPath, Place]]:
     return by_child
 
 
-def _given(merged: Merged, parent: Parameters) -> dict[str, Origin]:
+def _given(merged: Merged, parent: Names) -> dict[str, Parameter]:
     """What a child may be given by its parent, should it declare it: nothing of its siblings."""
     constants = merged.get("parameters", "const_args")
-    given: dict[str, Origin] = {}
+    given: dict[str, Parameter] = {}
     for name in parent.constants:
         if isinstance(constants, dict) and name in constants:
             path: KeyPath = ("parameters", "const_args", name)
             place = merged.place(path) or Place("")
-            given[name] = (_as_late(constants[name], path, parent), place)
-    for name in parent.tunables:
-        given[name] = parent.names.values[name]
-    given["experiment_id"] = parent.names.values["experiment_id"]
-    return given
+            given[name] = Parameter(_as_late(constants[name], path, parent), place)
+    given |= {name: Parameter(p.value, p.place) for name, p in parent.varied.items()}
+    above = parent.values["experiment_id"]
+    return given | {"experiment_id": Parameter(above.value, above.place)}
 
 
-def _as_late(value: Json, path: KeyPath, parent: Parameters) -> Any:
+def _as_late(value: Json, path: KeyPath, parent: Names) -> Any:
     """A resolved value for use in another scope: literal, or filled in by the run."""
-    if path in parent.names.late:
-        return Late(value, parent.names.late[path])
+    if path in parent.late:
+        return Late(value, parent.late[path])
     if isinstance(value, dict):
         return {k: _as_late(v, (*path, k), parent) for k, v in value.items()}
     if isinstance(value, list):
@@ -196,12 +193,10 @@ def _of_file(file: str, field: str, folder: Path, children: Children) -> Merged 
     return child
 
 
-def _write_back(
-    merged: Merged, here: KeyPath, child: Merged, parameters: Parameters, parent: Parameters
-) -> None:
+def _write_back(merged: Merged, here: KeyPath, child: Merged, names: Names, parent: Names) -> None:
     section = child.tree.setdefault("parameters", {})
     if isinstance(section, dict):
         section["per_run"] = []  # resolved: the parent keeps what runs fill in
     merged.tree["children"][here[1]] = child.tree
     merged.places |= {(*here, *path): place for path, place in child.places.items()}
-    parent.names.late |= {(*here, *p): text for p, text in parameters.names.late.items()}
+    parent.late |= {(*here, *p): text for p, text in names.late.items()}

@@ -22,9 +22,9 @@ from drillyard.spec.conditions import take_conditions
 from drillyard.spec.experiment import ExperimentSpec
 from drillyard.spec.locating import located, refuse_all
 from drillyard.spec.messages import translate
+from drillyard.spec.names import Names
 from drillyard.spec.parameters import (
     Outside,
-    Parameters,
     expand,
     fields,
     outside_of,
@@ -217,17 +217,16 @@ class _Reading:
         """Gives the parameters of the file and of its children their values."""
         merged, options = self._merged, self._options
         outside = outside_of(self._globals, options, merged)
-        parameters = resolve_parameters(merged, outside, self._folder)
-        problems = parameters.problems + self._located(_not_for_people(merged))
-        expand(merged, parameters)
-        inner = resolve_children(merged, parameters, outside, self._folder, self._prepare)
-        scopes = [parameters, *inner.scopes]
-        problems += parameters.names.problems + inner.problems
-        declared = {name for s in scopes for name in (*s.declared, *s.tunables)}
+        names = resolve_parameters(merged, outside, self._folder)
+        expand(merged, names)
+        inner = resolve_children(merged, names, outside, self._folder, self._prepare)
+        scopes = [names, *inner.scopes]
+        problems = [*self._located(_not_for_people(merged)), *names.problems, *inner.problems]
+        declared = {name for s in scopes for name in (*s.options, *s.varied)}
         field_options.lay_steps(merged, options, declared, problems)
         problems += undeclared(options, scopes) + unknown_tunables(outside, scopes)
         self._findings += inner.findings + _unused(outside, scopes)
-        _keep_per_run(merged, parameters)
+        _keep_per_run(merged, names)
         self._problems += [*problems, *must_be_clean(merged.tree), *secrets_in(merged.tree)]
 
     def _prepare(
@@ -366,25 +365,24 @@ def _not_for_people(merged: Merged) -> list[ConfigError]:
     ]
 
 
-def _keep_per_run(merged: Merged, parameters: Parameters) -> None:
-    late = parameters.names.late
-    if late and isinstance(merged.tree.setdefault("parameters", {}), dict):
+def _keep_per_run(merged: Merged, names: Names) -> None:
+    if names.late and isinstance(merged.tree.setdefault("parameters", {}), dict):
         merged.tree["parameters"]["per_run"] = [
-            {"at": list(path), "text": text} for path, text in late.items()
+            {"at": list(path), "text": text} for path, text in names.late.items()
         ]
         merged.places[("parameters", "per_run")] = Place("what each run fills in")
 
 
-def _unused(outside: Outside, scopes: Sequence[Parameters]) -> list[Finding]:
-    declared = {"tunable_params_map", "experiment_id"}.union(*(s.declared for s in scopes))
-    declared |= {name for s in scopes for name in (*s.names.used, *s.tunables)}
+def _unused(outside: Outside, scopes: Sequence[Names]) -> list[Finding]:
+    declared = {"tunable_params_map", "experiment_id"}.union(*(s.options for s in scopes))
+    declared |= {name for s in scopes for name in (*s.used, *s.varied)}
     known = sorted({*(n for s in scopes for n in s.constants), *fields()})
     return [
         warning(
             "globals",
-            f"{key!r} ({place}) is not used in this experiment",
+            f"{key!r} ({parameter.place}) is not used in this experiment",
             "declare it under parameters.required_args, or look at " + nearest(key, known),
         )
-        for key, (_, place) in sorted(outside.globals.items())
+        for key, parameter in sorted(outside.globals.items())
         if key not in declared
     ]

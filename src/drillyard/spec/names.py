@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from drillyard.documents.document import KeyPath
 from drillyard.documents.json_types import Json
@@ -53,6 +54,29 @@ class Late:
     value: Json
     text: str
 
+    @classmethod
+    def of(cls, name: str, value: Json) -> Late:
+        """The value that a name has until a run gives it another."""
+        return cls(value, f"${{{name}}}")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A named value, however a file spells it.
+
+    Args:
+        value: Its value for now, unexpanded; ``Late`` where each run gives it anew.
+        place: Where it came from.
+        group: The group of tunables that declares the space of its values; None: all trials have
+            the same value.
+        declared: Whether this experiment declares it, and not only one around it.
+    """
+
+    value: Any
+    place: Place
+    group: str | None = None
+    declared: bool = False
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -83,19 +107,31 @@ class _At:
 
 @dataclass
 class Names:
-    """The names that references can use.
+    """The parameters of an experiment or of a child, and every other name for references.
 
     Args:
-        values: Name -> (value or ``Late``, where it came from).
+        values: What a reference to a name means.
     """
 
-    values: dict[str, tuple[Json | Late, Place]] = field(default_factory=dict)
+    values: dict[str, Parameter] = field(default_factory=dict)
     problems: list[ConfigError] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
+    options: set[str] = field(default_factory=set)
+    """Names of ``const_args`` and ``required_args``, which the command line can set."""
     inactive: dict[str, str] = field(default_factory=dict)
     """Tunables that no trial sets -> their group, so that a message can say it."""
     late: dict[KeyPath, str] = field(default_factory=dict)
     """Path of every value that each run gives anew -> its text."""
+
+    @property
+    def constants(self) -> dict[str, Parameter]:
+        """The declared ones with a value that all trials share."""
+        return {k: p for k, p in self.values.items() if p.declared and p.group is None}
+
+    @property
+    def varied(self) -> dict[str, Parameter]:
+        """The active tunables."""
+        return {k: p for k, p in self.values.items() if p.declared and p.group is not None}
 
     def expand(self, merged: Merged, skip: tuple[str, ...] = ()) -> None:
         """Replace every reference of a tree, in place; the places tell through what.
@@ -147,11 +183,11 @@ class Names:
             name = match["braced"] or match["bare"]
             if not name or name in seen or name in through or name not in self.values:
                 return None
-            value, origin = self.values[name]
+            value = self.values[name].value
             through = (*through, name)
             if isinstance(value, dict | list):
                 self.used.update(through)
-                return value, origin, through
+                return value, self.values[name].place, through
             if not isinstance(value, str):
                 return None
             text = value
@@ -276,7 +312,7 @@ class Names:
                 + "; declare it under parameters.const_args, or write $$ for a dollar sign",
             )
         self.used.add(name)
-        value, origin = self.values[name]
+        value, origin = self.values[name].value, self.values[name].place
         if isinstance(value, Late):
             return Resolved(value.value, value.text, True, origin)
         if isinstance(value, str) and "$" in value:

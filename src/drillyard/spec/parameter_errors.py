@@ -7,8 +7,7 @@ from typing import Any
 
 from drillyard.documents.json_types import Json
 from drillyard.errors import ConfigError, nearest
-from drillyard.spec.names import Late
-from drillyard.spec.precedence import Place
+from drillyard.spec.names import Late, Parameter
 
 GIVEN = {
     "trial_id": "the trial",
@@ -18,17 +17,17 @@ GIVEN = {
 }
 """Parameters that only a run can set -> what sets them."""
 
-Origin = tuple[Any, Place]
 
-
-def clashes(found: Mapping[str, Origin], tunables: Mapping[str, Origin]) -> list[ConfigError]:
+def clashes(
+    found: Mapping[str, Parameter], tunables: Mapping[str, Parameter]
+) -> list[ConfigError]:
     """Returns an error for each constant that would silently override a tunable."""
     return [
         ConfigError(
             f"{name!r} is an active tunable, and this constant would override the trials' values",
-            at=found[name][1],
+            at=found[name].place,
             field=f"parameters.const_args.{name}",
-            value=_shown(found[name][0]),
+            value=_shown(found[name].value),
             allowed="a name that no active tunable has",
             hint=f"to give the tunable this value, write --tunable {name}=…; or remove its group "
             "from tunable_params",
@@ -37,15 +36,15 @@ def clashes(found: Mapping[str, Origin], tunables: Mapping[str, Origin]) -> list
     ]
 
 
-def set_by_runs(found: Mapping[str, Origin]) -> list[ConfigError]:
+def set_by_runs(found: Mapping[str, Parameter]) -> list[ConfigError]:
     """Returns an error for each constant with a name that runs set."""
     hints = {"seed": "write `seeds: [1, 2]`, one run each", "run_id": "rename the parameter"}
     return [
         ConfigError(
             f"{name!r} is set by each run",
-            at=found[name][1],
+            at=found[name].place,
             field=f"parameters.const_args.{name}",
-            value=_shown(found[name][0]),
+            value=_shown(found[name].value),
             allowed="names that drillyard does not set: not " + ", ".join(GIVEN),
             hint=hints.get(name, "rename the parameter") + "; you can name it in required_args",
         )
@@ -78,5 +77,5 @@ def undeclared_parameter(text: str, word: str, declared: set[str]) -> ConfigErro
     )
 
 
-def _shown(value: Json) -> Json:
+def _shown(value: Any) -> Json:
     return value.value if isinstance(value, Late) else value

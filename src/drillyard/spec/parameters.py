@@ -1,14 +1,15 @@
-"""Named values of an experiment: declared in the file, set by command line, globals or tunables.
+"""Named values of an experiment: declared in the file, set by command line, globals or trials.
 
 An experiment, and each child of a composite, receives only what it declares (``const_args``,
-``required_args``, active tunables); globals may hold more, for other experiments.
+``required_args``, active tunables); globals may hold more, for other experiments. All of them are
+a ``Parameter`` of the same table, ``Names``: a value, and the space of those that trials vary.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -19,10 +20,9 @@ from drillyard.documents.yaml_safe import typed
 from drillyard.errors import ConfigError
 from drillyard.mailbox.mailbox import run_id
 from drillyard.spec.experiment import ExperimentSpec
-from drillyard.spec.names import Late, Names
+from drillyard.spec.names import Late, Names, Parameter
 from drillyard.spec.parameter_errors import (
     GIVEN,
-    Origin,
     clashes,
     missing_required,
     set_by_runs,
@@ -69,29 +69,16 @@ class Outside:
     """Values from outside an experiment or a child.
 
     Args:
-        globals: Name -> value of the globals; later files have won.
+        globals: Of the globals; later files have won.
         line: ``--name value`` of the command line, as typed.
         assigned: Values of tunables: ``tunable_values``, ``--tunable``.
         parent: What a composite passes to its children.
     """
 
-    globals: Mapping[str, Origin] = field(default_factory=dict)
-    line: Mapping[str, Origin] = field(default_factory=dict)
-    assigned: Mapping[str, Origin] = field(default_factory=dict)
-    parent: Mapping[str, Origin] = field(default_factory=dict)
-
-
-@dataclass
-class Parameters:
-    """The resolved parameters of a file or of a child."""
-
-    names: Names
-    constants: JsonObject = field(default_factory=dict)
-    """Constants and required values as this experiment has them, unexpanded."""
-    declared: set[str] = field(default_factory=set)
-    tunables: dict[str, Origin] = field(default_factory=dict)
-    """Active tunables: value as of now."""
-    problems: list[ConfigError] = field(default_factory=list)
+    globals: Mapping[str, Parameter] = field(default_factory=dict)
+    line: Mapping[str, Parameter] = field(default_factory=dict)
+    assigned: Mapping[str, Parameter] = field(default_factory=dict)
+    parent: Mapping[str, Parameter] = field(default_factory=dict)
 
 
 def outside_of(globals_: Sequence[Document], values: Mapping[str, str], merged: Merged) -> Outside:
@@ -104,32 +91,33 @@ def outside_of(globals_: Sequence[Document], values: Mapping[str, str], merged: 
     """
     known = fields()
     of_globals = {
-        key: (value, Place(document.file, document.line((key,))))
+        key: Parameter(value, Place(document.file, document.line((key,))))
         for document in globals_
         for key, value in document.mapping.items()
         if key not in known
     }
     line = {
-        text.replace("-", "_"): (typed(word), Place(f"--{text}")) for text, word in values.items()
+        text.replace("-", "_"): Parameter(typed(word), Place(f"--{text}"))
+        for text, word in values.items()
     }
-    return Outside(of_globals, line, assigned(merged))
+    return Outside(of_globals, line, written(merged, "tunable_values"))
 
 
-def assigned(merged: Merged) -> dict[str, Origin]:
-    """``parameters.tunable_values`` with the places."""
-    return _written(merged, "tunable_values")
+def written(merged: Merged, section: str) -> dict[str, Parameter]:
+    """Returns the values of a section of ``parameters``, with their places.
 
-
-def _written(merged: Merged, section: str) -> dict[str, Origin]:
-    """The values of a section of ``parameters``, with their places."""
+    Args:
+        merged: The experiment's values.
+        section: ``const_args`` or ``tunable_values``.
+    """
     values = merged.get("parameters", section)
     return {
-        key: (value, merged.place(("parameters", section, key)) or Place(""))
+        key: Parameter(value, merged.place(("parameters", section, key)) or Place(""))
         for key, value in (values.items() if isinstance(values, dict) else ())
     }
 
 
-def resolve_parameters(merged: Merged, outside: Outside, folder: Path) -> Parameters:
+def resolve_parameters(merged: Merged, outside: Outside, folder: Path) -> Names:
     """Gives every declared name its value.
 
     Args:
@@ -138,36 +126,31 @@ def resolve_parameters(merged: Merged, outside: Outside, folder: Path) -> Parame
         folder: Where included files are looked for.
     """
     problems: list[ConfigError] = []
-    constants, required = _written(merged, "const_args"), _required(merged)
+    constants, required = written(merged, "const_args"), _required(merged)
     problems += _misnamed(constants, required)
     groups = all_groups(merged, folder, problems)
-    mapping = outside.globals.get("tunable_params_map", ({}, Place("")))[0]
+    mapping = outside.globals.get("tunable_params_map", Parameter({}, Place(""))).value
     active = active_groups(merged, groups, mapping, problems)
-    tunables = _tunables({name: groups[name] for name in active}, outside, merged, problems)
+    varied = _varied({name: groups[name] for name in active}, outside, merged, problems)
     declared = {*constants, *required}
     outer = {**outside.globals, **outside.line}
     given = {**outside.parent, **outer}
-    values = constants | {k: v for k, v in given.items() if k in declared}
-    values |= {k: v for k, v in outer.items() if k == "experiment_id"}
-    problems += clashes(given | values, tunables)
-    problems += set_by_runs(outer | values)
-    values = {k: v for k, v in values.items() if k not in GIVEN and k not in tunables}
+    table = constants | {k: p for k, p in given.items() if k in declared}
+    table |= {k: p for k, p in outer.items() if k == "experiment_id"}
+    problems += clashes(given | table, varied) + set_by_runs(outer | table)
+    table = {k: replace(p, declared=True) for k, p in table.items() if k not in GIVEN} | varied
     of_run = _given_by_run(merged)
-    always = {"experiment_id": (merged.get("name"), Place("the experiment's name")), **of_run}
-    missing = [k for k in required if k not in values and k not in tunables and k not in always]
+    name = Parameter(merged.get("name"), Place("the experiment's name"))
+    known = {"experiment_id": name, **of_run}
+    missing = [k for k in required if k not in table and k not in known]
     if missing:
         problems.append(missing_required(missing))
-    late = {k: (Late(v, f"${{{k}}}"), place) for k, (v, place) in tunables.items()}
     # A child has its parent's experiment id; only runs set the other names.
-    known = {**always, **given, **late, **values, **{k: of_run[k] for k in GIVEN}}
+    others = {k: p for k, p in {**known, **given}.items() if k not in table}
+    runs = {k: replace(varied.get(k, p), value=p.value, place=p.place) for k, p in of_run.items()}
+    known = {**table, **others, **{k: runs[k] for k in GIVEN}}
     inactive = {name: g for g, name, _ in tunables_of(groups) if g not in active}
-    return Parameters(
-        Names(known, inactive=inactive),
-        {k: v for k, (v, _) in values.items()},
-        declared,
-        tunables,
-        problems,
-    )
+    return Names(known, problems, options=declared, inactive=inactive)
 
 
 def fields() -> set[str]:
@@ -177,24 +160,24 @@ def fields() -> set[str]:
     }
 
 
-def expand(merged: Merged, parameters: Parameters) -> None:
+def expand(merged: Merged, names: Names) -> None:
     """Replaces every reference, and writes the constants as this experiment has them.
 
     Args:
         merged: The values; changed in place, except for ``children``.
-        parameters: Parameters of these values; its ``names`` keep the values of runs.
+        names: Parameters of these values; keeps the values of runs.
     """
-    names = parameters.names
     names.expand(merged, skip=("parameters", "name", "children"))
     _expand_name(merged, names)
-    below = merged.tree.setdefault("parameters", {}) if parameters.constants else {}
+    constants = names.constants
+    below = merged.tree.setdefault("parameters", {}) if constants else {}
     if not isinstance(below, dict) or not isinstance(below.get("const_args", {}), dict):
         return
     resolved: JsonObject = {}
-    for key, value in parameters.constants.items():
+    for key, constant in constants.items():
         path = ("parameters", "const_args", key)
-        merged.places[path] = names.values[key][1]
-        resolved[key] = names.walk(value, path, merged, (key,))
+        merged.places[path] = constant.place
+        resolved[key] = names.walk(constant.value, path, merged, (key,))
     if resolved:
         below["const_args"] = resolved
 
@@ -204,7 +187,7 @@ def _expand_name(merged: Merged, names: Names) -> None:
     if not isinstance(name, str) or "$" not in name:
         return
     known = dict(names.values)
-    if known.get("experiment_id", (None,))[0] is name:
+    if known.get("experiment_id", Parameter(None, Place(""))).value is name:
         del known["experiment_id"]  # it is this name
     alone = Names(known)
     place = merged.place(("name",)) or Place("")
@@ -217,30 +200,30 @@ def _expand_name(merged: Merged, names: Names) -> None:
     names.used |= alone.used
 
 
-def undeclared(values: Mapping[str, str], scopes: Sequence[Parameters]) -> list[ConfigError]:
+def undeclared(values: Mapping[str, str], scopes: Sequence[Names]) -> list[ConfigError]:
     """Returns an error for each parameter that neither the experiment nor a child declares.
 
     Args:
         values: ``--name value`` as typed.
         scopes: The experiment's parameters and its children's.
     """
-    declared: set[str] = set().union(*(s.declared for s in scopes))
-    known = {*GIVEN, "experiment_id", *declared, *(name for s in scopes for name in s.tunables)}
+    options: set[str] = set().union(*(s.options for s in scopes))
+    known = {*GIVEN, "experiment_id", *options, *(name for s in scopes for name in s.varied)}
     return [
-        undeclared_parameter(text, word, declared)
+        undeclared_parameter(text, word, options)
         for text, word in values.items()
         if text.replace("-", "_") not in known
     ]
 
 
-def unknown_tunables(outside: Outside, scopes: Iterable[Parameters]) -> list[ConfigError]:
+def unknown_tunables(outside: Outside, scopes: Iterable[Names]) -> list[ConfigError]:
     """Returns an error for each assignment to a tunable that is not active."""
-    known = {name for s in scopes for name in s.tunables}
+    known = {name for s in scopes for name in s.varied}
     return [
-        not_active(name, known, f"parameters.tunable_values.{name}", value).but(
-            file=place.file, line=place.line
+        not_active(name, known, f"parameters.tunable_values.{name}", p.value).but(
+            file=p.place.file, line=p.place.line
         )
-        for name, (value, place) in outside.assigned.items()
+        for name, p in outside.assigned.items()
         if name not in known
     ]
 
@@ -254,7 +237,9 @@ def _required(merged: Merged) -> list[str]:
     return [n for n in names if isinstance(n, str)] if isinstance(names, list) else []
 
 
-def _misnamed(constants: Mapping[str, Origin], required: Sequence[str]) -> Iterator[ConfigError]:
+def _misnamed(
+    constants: Mapping[str, Parameter], required: Sequence[str]
+) -> Iterator[ConfigError]:
     known = fields()
     for key in dict.fromkeys([*constants, *required]):
         word = str(key)
@@ -274,7 +259,7 @@ def _misnamed(constants: Mapping[str, Origin], required: Sequence[str]) -> Itera
         )
 
 
-def _given_by_run(merged: Merged) -> dict[str, Origin]:
+def _given_by_run(merged: Merged) -> dict[str, Parameter]:
     """What a run knows, with the first run's values until then."""
     seeds = merged.get("seeds")
     seed = seeds[0] if isinstance(seeds, list) and seeds and isinstance(seeds[0], int) else 1
@@ -284,42 +269,37 @@ def _given_by_run(merged: Merged) -> dict[str, Origin]:
         "run_id": run_id(1, seed),
         "seed": seed,
     }
-    known: dict[str, Origin] = {
-        name: (Late(first[name], f"${{{name}}}"), Place(where)) for name, where in GIVEN.items()
-    }
+    known = {k: Parameter(Late.of(k, first[k]), Place(where)) for k, where in GIVEN.items()}
     inputs = merged.get("inputs")
     for name in inputs if isinstance(inputs, dict) else ():
         # Known when the stage begins; until then, the reference itself.
         text = f"${{{name}}}"
-        known[str(name)] = (Late(text, text), Place("another child"))
+        known[str(name)] = Parameter(Late(text, text), Place("another child"))
     return known
 
 
-def _tunables(
+def _varied(
     groups: Mapping[str, Json], outside: Outside, merged: Merged, problems: list[ConfigError]
-) -> dict[str, Origin]:
-    """The value of each tunable of the active groups, as of now."""
-    values: dict[str, Origin] = {}
-    group_of: dict[str, str] = {}
+) -> dict[str, Parameter]:
+    """The tunables of the active groups, with the values that they have until a trial."""
+    varied: dict[str, Parameter] = {}
     for group, name, body in tunables_of(groups):
-        path = ("parameters", "tunables", group, "params", name)
-        if name in values:
-            problems.append(in_two_groups(name, group_of[name], group))
+        if name in varied:
+            problems.append(in_two_groups(name, str(varied[name].group), group))
             continue
-        group_of[name] = group
-        place = merged.place(path) or Place("")
+        place = merged.place(("parameters", "tunables", group, "params", name)) or Place("")
         default = body.get("default") if isinstance(body, dict) else None
-        values[name] = (
-            default,
-            Place(place.file, place.line, None, f"the default of {group}.{name}"),
-        )
+        through = f"the default of {group}.{name}"
+        chosen = usual = Parameter(default, replace(place, raw=None, through=through))
         with contextlib.suppress(ValidationError):  # the experiment's model reports the error
             tunable = Tunable.model_validate(body)
-            value, where = outside.assigned.get(name, values[name])
+            chosen = outside.assigned.get(name, usual)
             try:
-                values[name] = (tunable.take(name, value), where)
+                chosen = replace(chosen, value=tunable.take(name, chosen.value))
             except ConfigError as error:
-                field = f"parameters.tunable_values.{name}"
+                where, field = chosen.place, f"parameters.tunable_values.{name}"
                 problems.append(error.but(file=where.file, line=where.line, field=field))
-                values[name] = (default, where)
-    return values
+                chosen = replace(usual, place=where)
+        value = Late.of(name, chosen.value)
+        varied[name] = Parameter(value, chosen.place, group, declared=True)
+    return varied

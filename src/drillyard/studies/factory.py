@@ -366,7 +366,7 @@ def listed_seeds(spec: ExperimentSpec, search: Sequence[TrialRecord]) -> dict[in
 
 def _listed(number: int, item: Mapping[str, Json], space: Space, own: JsonObject) -> Choice:
     try:
-        assignment = space.assign(as_object(item.get("values")), own)
+        assignment = space.assign({**own, **as_object(item.get("values"))})
     except ConfigError as error:
         field = f"study.experiments[{number}].values.{error.field}"
         raise error.but(field=field) from error.__cause__

@@ -368,6 +368,17 @@ def test_globals_win_over_the_parent(tmp_path):
     assert second["experiment_id"] == "other"
 
 
+def test_children_share_a_group_only_with_one_declaration(tmp_path):
+    child = "  - {{name: {0}, workload: mock, parameters: {{tunables: {{net: {{params: {{lr: "
+    child += "{{type: float, range: [0, 1], default: {1}}}}}}}}}, tunable_params: [net]}}}}\n"
+    head = "name: exp\nworkload: composite\nchildren:\n"
+    same = write(tmp_path, head + child.format("a", 0.5) + child.format("b", 0.5))
+    assert given(same) == {**ALWAYS, "lr": 0.5}
+    other = write(tmp_path, head + child.format("a", 0.5) + child.format("b", 0.25))
+    with pytest.raises(ConfigError, match="declared twice, differently"):
+        given(other)
+
+
 def test_faults_of_children_are_told_with_file_and_line(tmp_path):
     text = COMPOSITE.replace("[lr, y]", "[lr, y, a, b]").replace("name: third", "nam: third")
     errors = refusals(children, tmp_path, text)

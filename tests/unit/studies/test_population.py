@@ -15,10 +15,10 @@ from drillyard.mailbox.records import TrialOutcome, TrialRecord
 from drillyard.mailbox.status import Status
 from drillyard.spec.load import load
 from drillyard.spec.study import ObjectiveSpec, PopulationSpec
-from drillyard.spec.tunables import Space, Tunable
+from drillyard.spec.tunables import Tunable
 from drillyard.studies.factory import make_chooser, refuse_changed
 from drillyard.studies.population import Population, moved
-from tests.helpers.searches import frozen
+from tests.helpers.searches import frozen, space_of
 
 SPACE = {
     "net": {
@@ -33,9 +33,7 @@ MIN = ObjectiveSpec(metric="evaluate/score", direction="min")
 
 def population(**changes: Any) -> Population:
     settings = PopulationSpec(members=4, generations=3, **changes)
-    return Population(
-        settings, Space.of(SPACE, ["net"]), [], MIN, steps=1000, seed=7, defaults_first=True
-    )
+    return Population(settings, space_of(SPACE), [], MIN, steps=1000, seed=7, defaults_first=True)
 
 
 def next_trial(chooser: Population, records: list[TrialRecord]) -> TrialRecord:

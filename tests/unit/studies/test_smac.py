@@ -15,11 +15,10 @@ from drillyard.mailbox.records import TrialOutcome, TrialRecord
 from drillyard.mailbox.status import Status
 from drillyard.spec.constraints import parse
 from drillyard.spec.study import ObjectiveSpec
-from drillyard.spec.tunables import Space
 from drillyard.studies import factory, optuna_space
 from drillyard.studies.optuna_chooser import STARTUP
 from tests.helpers import rules
-from tests.helpers.searches import frozen
+from tests.helpers.searches import frozen, space_of
 from tests.unit.studies.test_studies import SPACE, study
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def chooser() -> SmacChooser:
     from drillyard.studies.smac_chooser import SmacChooser  # its import takes half a second
 
     rules = [parse("batch <= 128 or kind != 'l'")]
-    return SmacChooser(Space.of(SPACE, GROUPS), rules, MIN, seed=3, defaults_first=True)
+    return SmacChooser(space_of(SPACE, *GROUPS), rules, MIN, seed=3, defaults_first=True)
 
 
 def searched(trials: int) -> tuple[list[TrialRecord], dict[int, TrialOutcome]]:
@@ -88,7 +87,7 @@ def test_another_process_makes_the_same_choices():
 
 
 def test_an_assignment_goes_there_and_back():
-    space = Space.of(SPACE, GROUPS)
+    space = space_of(SPACE, *GROUPS)
     known = optuna_space.configurations(space)
     for changes in ({}, {"cache": 7, "kind": "s"}, {"cache": -1, "ratio": 1.0, "batch": 256}):
         assignment: dict[str, Any] = space.assign(changes)

@@ -24,7 +24,7 @@ from drillyard.studies.memory import in_memory
 from drillyard.studies.objectives import aggregate, dominates, over_seeds, reduce
 from drillyard.studies.optuna_chooser import ModelChooser
 from drillyard.studies.state import budgets_of, front_of, ranked, used_up
-from tests.helpers.searches import frozen, study_file
+from tests.helpers.searches import frozen, space_of, study_file
 
 SPACE = {
     "shape": {
@@ -59,7 +59,7 @@ def study(folder: Path, **changes: Any) -> Loaded:
 
 @pytest.fixture
 def space():
-    return Space.of(SPACE, ["shape", "server"])
+    return space_of(SPACE, "shape", "server")
 
 
 # -- constraints ----------------------------------------------------------------------------------
@@ -168,8 +168,8 @@ def test_chance_repeats_itself_at_an_index_and_nothing_else(space):
 
 
 def test_chance_ends_when_everything_was_tried():
-    tiny = Space.of(
-        {"g": {"params": {"k": {"type": "categorical", "values": [1, 2, 3], "default": 1}}}}, ["g"]
+    tiny = space_of(
+        {"g": {"params": {"k": {"type": "categorical", "values": [1, 2, 3], "default": 1}}}}
     )
     chooser = Chance(tiny, [], 0, defaults_first=True)
     taken: list[dict[str, Any]] = []
@@ -423,7 +423,7 @@ def test_views_tell_the_best_and_its_confirmation(tmp_path):
     found = views.trials(mailbox)
     assert [v.status for v in found] == [Status.SUCCEEDED] * 3 + [Status.PENDING]
     assert [v.runs for v in found[1:3]] == [["t0002-s1", "t0002-s2"], ["t0003-s1", "t0003-s2"]]
-    level = Space.of({"g": {"params": {"level": SPACE["shape"]["params"]["level"]}}}, ["g"])
+    level = space_of({"g": {"params": {"level": SPACE["shape"]["params"]["level"]}}})
     plotted = in_memory(found, OBJECTIVE, level)
     assert plotted.best_trial.user_attrs == {"trial": 2}
     assert plotted.best_params == {"level": 0.2}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from random import Random
-from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -93,66 +92,24 @@ class Space:
                 self.tunables[name] = tunable
                 self.group_of[name] = group
 
-    @classmethod
-    def of(cls, groups: Mapping[str, Any] | None, active: Sequence[str] | None) -> Space:
-        """From ``parameters.tunables`` and ``parameters.tunable_params`` of a resolved experiment.
-
-        Args:
-            groups: Group -> body, as models or JSON.
-            active: Names of groups.
-
-        Raises:
-            ConfigError: No such group.
-        """
-        known = groups or {}
-        chosen: dict[str, Group] = {}
-        for name in active or ():
-            if name not in known:
-                raise no_such_group(name, known, "parameters.tunable_params")
-            body = known[name]
-            chosen[name] = body if isinstance(body, Group) else Group.model_validate(body)
-        return cls(chosen)
-
     def __contains__(self, name: object) -> bool:
         return name in self.tunables
-
-    def joined(self, other: Space) -> Space:
-        """This space and another one: of a parent and its child.
-
-        Args:
-            other: May hold the same groups again, when they are the same.
-
-        Raises:
-            ConfigError: The same group or tunable with another meaning.
-        """
-        for name in self.groups.keys() & other.groups.keys():
-            if self.groups[name] != other.groups[name]:
-                raise ConfigError(
-                    f"the group {name!r} is declared twice, differently",
-                    field=f"parameters.tunables.{name}",
-                    allowed="the same declaration in both",
-                    hint="put it in one file and name that in include_tunables of both",
-                )
-        return Space({**self.groups, **other.groups})
 
     def defaults(self) -> JsonObject:
         """Name -> default, of the right type."""
         return {name: t.take(name, t.default) for name, t in self.tunables.items()}
 
-    def assign(
-        self, values: Mapping[str, Json], base: Mapping[str, Json] | None = None
-    ) -> JsonObject:
-        """A whole assignment from some values.
+    def assign(self, values: Mapping[str, Json]) -> JsonObject:
+        """A whole assignment from some values; the others have their defaults.
 
         Args:
-            values: Name -> value; ``{}`` gives ``base`` back.
-            base: What the others have; default: their defaults.
+            values: Name -> value.
 
         Raises:
             ConfigError: A name that no active tunable has, or a value it does not take.
             ConfigErrors: Several of them.
         """
-        assignment = {**self.defaults(), **(base or {})}
+        assignment = self.defaults()
         problems: list[ConfigError] = []
         for name, value in values.items():
             if name not in self.tunables:

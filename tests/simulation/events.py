@@ -144,8 +144,10 @@ class Events:
         programs.run_command(self._world, "office")
 
     def add_seed(self, fault: Fault) -> None:
-        """One more seed in the file, and the command again."""
-        if not self._world.plan.study:
+        """One more seed or trial in the file, and the command again."""
+        if self._world.plan.study:
+            self._world.wish.trials += 1
+        else:
             self._world.wish.seeds += 1
         programs.run_command(self._world, "laptop")
 

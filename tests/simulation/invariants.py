@@ -11,6 +11,7 @@ from drillyard.mailbox.mailbox import sha256_hex
 from drillyard.mailbox.records import Accepted, Claim, DriverRecord, Ending, Manifest, Reopened
 from drillyard.mailbox.retries import RETRIES
 from drillyard.mailbox.status import Cause
+from tests.simulation import studies
 from tests.simulation.losses import Losses
 from tests.simulation.world import EPOCH
 
@@ -25,6 +26,7 @@ records, which it may have been suspended in."""
 _ACCEPTED = re.compile(r"[^/]+/runs/[^/]+/\w+\.accepted\.json\Z")
 _CLAIM = re.compile(r"[^/]+/claims/(?P<ticket>.+)\.(?P<attempt>\d+)\.json\Z")
 _ENDING = re.compile(r"[^/]+/claims/.+\.ended\.json\Z")
+_TRIAL = re.compile(r"[^/]+/trials/t\d+\.json\Z")
 _CANCEL = "toy/control/cancel.json"
 LIMITS = dict(RETRIES)
 """As they are meant, also when a defect changes them."""
@@ -71,7 +73,7 @@ class Invariants:
         data = self._world.objects.data.get(key)
         writer = self._world.current.process if self._world.current else None
         self._result_stays(key, data[0] if data else None)
-        if data is not None and (_CLAIM.match(key) or _ENDING.match(key)):
+        if data is not None and any(k.match(key) for k in (_CLAIM, _ENDING, _TRIAL)):
             self._once(key, data[0])
         if data is not None and key.endswith("/gone.json"):
             self._gone(key, Gone.from_bytes(data[0]))
@@ -126,7 +128,7 @@ class Invariants:
     # -- each step ----------------------------------------------------------------------------
 
     def _once(self, key: str, data: bytes) -> None:
-        """Claims and endings are written once; an ending is true."""
+        """Claims, endings and trials are written once; an ending is true."""
         before = self._records.setdefault(key, data)
         if before != data:
             self._broken(f"{key} was written over")
@@ -278,6 +280,10 @@ class Invariants:
                 self._broken(f"{process.kind} ended with {process.error!r} {process.result!r}")
         self._answers()
         self._ledger()
+        last = [p.result for p in world.processes if p.kind == "driver" and p.result is not None]
+        if world.plan.study and str(last[-1]).startswith("succeeded"):
+            for problem in studies.at_the_end(world):
+                self._broken(problem)
         self._judge(self._losses.rented())
 
     def _answers(self) -> None:

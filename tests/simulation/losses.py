@@ -19,6 +19,7 @@ APART_S = 6.0
 ACTS = {"cancel", "repeat", "add_seed", "raise_budget", "second_driver", "clone", "damage"}
 """What a person does: the next command may rent again."""
 _RUN = re.compile(r"[^/]+/runs/[^/]+/run\.json\Z")
+_TICKET = re.compile(r"[^/]+/queue/.+\.json\Z")
 
 
 class Losses:
@@ -92,11 +93,11 @@ class Losses:
             return True
         if self._away_s(worker.host.name, worker.started) > WAITED_S:
             return True
-        # It ended because it had nothing to do. A study posted more work later, or a machine did
-        # the work that its provider had called gone, and that may be lost at any time.
+        # It ended because it had nothing to do. A study posted more work after its last look, or a
+        # machine did the work that its provider had called gone, and that may be lost at any time.
         at = world.time if worker.ended_at is None else worker.ended_at
         return any(
-            _RUN.match(key) and stamp > EPOCH + at
+            _TICKET.match(key) and stamp > EPOCH + at - APART_S
             for key, (_, stamp) in world.objects.data.items()
         ) or any(
             p.kind == "ticket"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tests.simulation.world import Process, World
@@ -113,6 +113,7 @@ class Plan:
         latency_s: Usual time of a request.
         study: Whether it is a study, of this many trials; 0: it is not.
         chooser: Who chooses its trials.
+        given: Sections of the study's file: ``study``, ``mock``, ``tunables``, ``seeds``.
         stages: Whether it is a composite: ``first``, ``last`` after it, and ``other`` beside both.
         listing_lag_s: By how much the provider's listing is late.
         slow_answers: Share of the store's answers that take seconds.
@@ -129,6 +130,7 @@ class Plan:
     latency_s: float = 0.03
     study: int = 0
     chooser: str = "random"
+    given: dict[str, Any] = field(default_factory=dict)
     stages: bool = False
     listing_lag_s: float = 4.0
     client_patience_s: float = 6.0
@@ -178,6 +180,7 @@ class Plan:
 def draw(seed: int, backend: str | None = None) -> Plan:
     """The plan of a seed."""
     from tests.simulation.scenes import SCENES
+    from tests.simulation.studies import draw_study
 
     dice = random.Random(f"plan/{seed}")
     plan = Plan(
@@ -203,9 +206,9 @@ def draw(seed: int, backend: str | None = None) -> Plan:
         skewed = dice.choice(["laptop", "office", "vm1", "vm2"])
         plan.skews = {skewed: dice.choice([-3600.0, -40.0, 40.0, 3600.0])}
     if plan.study:
-        plan.chooser = dice.choice(["random", "grid", "manual", "tpe"])
+        draw_study(plan, dice)
     if dice.random() < 0.1:
-        plan.stages, plan.study = True, 0
+        plan.stages, plan.study, plan.given = True, 0, {}
         if dice.random() < 0.3:
             plan.faults = [Fault("break_stage", 1.0, who="first", for_s=1800.0)]
             plan.max_hours, plan.max_cost = 2.0, 20.0

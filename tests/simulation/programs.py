@@ -23,14 +23,12 @@ from drillyard.worker import loop
 from drillyard.worker.worker import Worker
 from tests.simulation.machine import SimMachine
 from tests.simulation.provider import Vm, delete_self
+from tests.simulation.studies import ONLY_LISTED, TUNABLES
 from tests.simulation.world import Process, World
 
 URL = "gs://simulated-bucket/runs"
 NAME = "toy"
 POWER_OFF_S = 3.0
-_TUNABLES: dict[str, Any] = {
-    "own": {"params": {"x": {"type": "float", "range": [0.0, 1.0], "default": 0.5}}}
-}
 
 
 STAGES: dict[str, tuple[str, ...]] = {"first": (), "last": ("first",), "other": ()}
@@ -56,10 +54,16 @@ def experiment(world: World) -> Loaded:
             "trials": plan.study,
             "seed": 1,
             "objectives": [{"metric": "evaluate/score", "direction": "min"}],
+            **plan.given.get("study", {}),
         }
-        if plan.chooser == "manual":
-            values["study"]["cycles"] = [{"x": 0.25}, {"x": 0.75}]
-        values["parameters"] = {"tunables": _TUNABLES, "tunable_params": ["own"]}
+        if plan.chooser in ONLY_LISTED:
+            del values["study"]["trials"]
+        else:
+            values["study"]["trials"] += wish.trials
+        mock.update(plan.given.get("mock", {}))
+        values["seeds"] = plan.given.get("seeds", values["seeds"])
+        params = {name: TUNABLES[name] for name in plan.given.get("tunables", ["x"])}
+        values["parameters"] = {"tunables": {"own": {"params": params}}, "tunable_params": ["own"]}
     if plan.stages:
         # Another stage works on when one has failed for good.
         broken = any(fault.kind == "break_stage" for fault in plan.faults)

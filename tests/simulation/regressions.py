@@ -280,6 +280,7 @@ PLANS: dict[str, Plan] = {
         latency_s=0.01,
         study=2,
         chooser="manual",
+        given={"study": {"cycles": [{"x": 0.25}, {"x": 0.75}]}},
         boot_s=2.0,
         faults=[
             Fault("die-after", 0.0, who="worker", service="cloud"),

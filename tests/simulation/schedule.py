@@ -47,6 +47,8 @@ class Wish:
     seeds: int
     max_hours: float = 2.0
     max_cost: float = 20.0
+    trials: int = 0
+    """More than the plan says."""
 
 
 @dataclass

@@ -49,7 +49,12 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
     if plan.skews:
         yield plan.copy(skews={})
     if plan.study:
-        yield plan.copy(study=0)
+        yield plan.copy(study=0, given={})
+    for section in ("mock", "study"):
+        for name, value in plan.given.get(section, {}).items():
+            less = {n: v for n, v in plan.given[section].items() if n != name or not value}
+            if less != plan.given[section]:
+                yield plan.copy(given={**plan.given, section: less})
     if plan.seeds > 1:
         yield plan.copy(seeds=plan.seeds - 1)
     if plan.workers > 1:

@@ -30,6 +30,32 @@ FOLDERS = (
 )
 """Folders of the product that the simulation tests, and `statistics`, which studies use."""
 OFTEN = 5
+OUTSIDE = {
+    "src/drillyard/driver/in_thread.py": "the signals and threads of a terminal",
+    "src/drillyard/driver/going_on.py": "text about checkpoints, which simulated work has none of",
+    "src/drillyard/driver/resume_checks.py": "reads checkpoints, which simulated work has none of",
+    "src/drillyard/leases/spending.py": "reads records for a table",
+    "src/drillyard/leases/preemption.py": "a rehearsal that a person asks for",
+    "src/drillyard/worker/__main__.py": "the command line of a real process",
+    "src/drillyard/worker/failed_episode.py": "episodes of real simulators",
+    "src/drillyard/worker/gpu.py": "real GPUs",
+    "src/drillyard/worker/machine_share.py": "ports and GPUs of a real machine",
+    "src/drillyard/worker/pool.py": "real processes; the simulation has `machine.py` in its place",
+    "src/drillyard/worker/signals.py": "real signals",
+    "src/drillyard/worker/stall.py": "the alarm and the stack of a real process",
+    "src/drillyard/worker/together.py": "trainings that share a real process",
+    "src/drillyard/studies/importances.py": "a process of its own that answers a report",
+    "src/drillyard/studies/memory.py": "plots for a report",
+    "src/drillyard/studies/smac_chooser.py": "a package that takes seconds to import",
+    "src/drillyard/studies/views.py": "reads records for tables",
+    "src/drillyard/mailbox/disk_clock.py": "a real disk; the store here is simulated",
+    "src/drillyard/mailbox/failed_episode.py": "episodes of real simulators",
+    "src/drillyard/mailbox/file.py": "a real disk; the store here is simulated",
+    "src/drillyard/mailbox/memory.py": "a store of tests; the one here is simulated",
+    "src/drillyard/mailbox/store_check.py": "a check before an experiment begins",
+    "src/drillyard/mailbox/temporary_files.py": "a real disk; the store here is simulated",
+}
+"""Files of these folders that are no part of the simulation's claim, and why."""
 
 
 @dataclass
@@ -39,9 +65,11 @@ class Reached:
     Attributes:
         lines: File -> line of a function -> in how many schedules it ran.
         never: File -> condition that always went the same way, as ``line -> line`` not taken.
+        ways: File -> ways of the conditions in lines that were reached.
     """
 
     lines: dict[str, dict[int, int]] = field(default_factory=dict)
+    ways: dict[str, int] = field(default_factory=dict)
     never: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
 
 
@@ -68,12 +96,14 @@ def reached(first: int, schedules: int, folders: tuple[str, ...] = FOLDERS) -> R
         name = str(path.relative_to(ROOT))
         inside = _of_functions(path.read_text())
         told = files.get(name) or files.get(str(path)) or {}
-        lines = {*told.get("executed_lines", inside), *told.get("missing_lines", ())} & inside
+        lines = {*measured.analysis2(str(path))[1]} & inside
         seeds = told.get("contexts", {})
         result.lines[name] = {n: len({*seeds.get(str(n), ())} - {""}) for n in sorted(lines)}
         result.never[name] = [
             (n, to) for n, to in told.get("missing_branches", ()) if result.lines[name].get(n)
         ]
+        taken = (n for n, _ in told.get("executed_branches", ()) if result.lines[name].get(n))
+        result.ways[name] = len([*taken]) + len(result.never[name])
     return result
 
 
@@ -112,14 +142,22 @@ def print_lines(first: int, schedules: int, as_json: bool = False) -> int:
         for line, to in result.never[name]:
             where = "the end" if to < 0 else f"line {to}"
             print(f"  {name}:{line} never leads to {where}")
-    print(f"{'folder':32} lines  never  share  in 5 or more  conditions that go one way only")
+    print(
+        f"{'folder':32} lines  outside  claimed  never  share  in 5 or more"
+        "  conditions  that go one way only"
+    )
     for folder in FOLDERS:
-        counts = [n for f, by in result.lines.items() if f.startswith(folder) for n in by.values()]
-        oneway = sum(len(by) for f, by in result.never.items() if f.startswith(folder))
-        never, often = counts.count(0), sum(n >= OFTEN for n in counts)
+        files = [name for name in result.lines if name.startswith(f"{folder}/")]
+        claimed = [name for name in files if name not in OUTSIDE]
+        counts = [n for name in claimed for n in result.lines[name].values()]
+        lines, never = sum(len(result.lines[name]) for name in files), counts.count(0)
+        ways = sum(result.ways[name] for name in claimed)
+        oneway = sum(len(result.never[name]) for name in claimed)
         print(
-            f"{folder:32} {len(counts):5}  {never:5}  {never / max(1, len(counts)):5.0%}"
-            f"  {often / max(1, len(counts)):12.0%}  {oneway}"
+            f"{folder:32} {lines:5}  {lines - len(counts):7}  {len(counts):7}  {never:5}"
+            f"  {never / max(1, len(counts)):5.0%}"
+            f"  {sum(n >= OFTEN for n in counts) / max(1, len(counts)):12.0%}"
+            f"  {ways // 2:10}  {oneway} ({oneway / max(1, ways // 2):.0%})"
         )
     return 0
 

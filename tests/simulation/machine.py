@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from drillyard.backend import Order
-from drillyard.mailbox import Mailbox
+from drillyard.errors import InfrastructureError
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Cause
+from drillyard.simulators.hosts.posted import PostedInvitation, path_of
+from drillyard.system.clock import SYSTEM
 from drillyard.system.utilisation import Monitor
 from drillyard.worker import execution
 from drillyard.worker.machine import Exit, Job
-from tests.simulation.patches import world
+from tests.simulation.patches import current, world
 from tests.simulation.threads import Event
 from tests.simulation.world import Process
 
@@ -54,7 +58,7 @@ class SimTicketProcess:
         self._process = world().spawn(
             worker.host,
             "ticket",
-            lambda _: execution.execute(job, self._pipe),  # type: ignore[arg-type]
+            lambda _: _do(job, self._pipe),
             worker.mark,
         )
         self._process.parent = worker
@@ -88,6 +92,62 @@ class SimTicketProcess:
         self._process.die()
 
 
+def _do(job: Job, pipe: Pipe) -> int:
+    """What a ticket's process does: it prints, and a training may invite hosts of copies."""
+    with open(job.log_path, "a", encoding="utf-8") as file:
+        file.writelines(f"attempt {job.claim.attempt}, line {n}\n" for n in range(3))
+    if world().plan.hosts and job.ticket.phase is Phase.TRAIN:
+        invitation = PostedInvitation(
+            addresses=["127.0.0.1:1"],
+            certificate="",
+            token="0" * 32,
+            number=1,
+            written_at=SYSTEM.now(),
+        )
+        try:
+            mailbox = Mailbox(open_store(job.store_url), job.experiment)
+            mailbox.write(path_of(job.ticket.run, job.claim.attempt), invitation)
+        except InfrastructureError:
+            pass  # nobody hosts for this attempt
+    return execution.execute(job, pipe)  # type: ignore[arg-type]
+
+
+class SimHost:
+    """See ``subprocess.Popen``: a host of copies, which ends with its worker.
+
+    In place of ``drillyard.simulators.hosts.providers.start_host``.
+    """
+
+    def __init__(self, _invitation: Path, name: str, **_: object) -> None:
+        now, worker = world(), current()
+        assert worker is not None
+        lives_s, self._code = now.random.choice(
+            [(1e9, 0), (1e9, 0), (20.0, 0), (3.0, 1), (3.0, 2)]
+        )
+
+        def body(_: Process) -> object:
+            now.sleep(lives_s)
+            return self._code
+
+        self._process = now.spawn(worker.host, "host", body, worker.mark)
+        worker.on_death.append(self._process.die)
+
+    def poll(self) -> int | None:
+        """Its exit code, once it has ended."""
+        return None if self._process.alive else self._code
+
+    wait = poll
+
+    def terminate(self) -> None:
+        """End it, at once or in some seconds; a few do not end by themselves."""
+        after_s = world().random.choice([0.0, 2.0, 60.0])
+        world().at(world().time + after_s, self._process.die)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.die()
+
+
 class SimMachine:
     """See ``Machine``.
 
@@ -106,11 +166,14 @@ class SimMachine:
 
     def prepare(self, mailbox: Mailbox, order: Order) -> None:
         """Start to warm up."""
-        self._ready_at = world().time + 1.0
+        self._ready_at, self._mailbox = world().time + 1.0, mailbox
 
     def prepared(self) -> tuple[Path, ...] | None:
-        """Whether it is warm."""
-        return () if world().time >= self._ready_at else None
+        """Whether it is warm, and has read the code from the store."""
+        if world().time < self._ready_at:
+            return None
+        self._mailbox.store.stat(self._mailbox.key("experiment.json"))
+        return ()
 
     warm = True
 

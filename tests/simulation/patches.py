@@ -254,7 +254,7 @@ def installed(extra: tuple[tuple[str, Any], ...] = ()) -> Iterator[Callable[[Wor
 
     for module in MODULES:
         importlib.import_module(module)
-    from tests.simulation import azure, google
+    from tests.simulation import azure, google, machine
 
     if "sim" not in names("stores"):
         register("stores", "sim", "tests.simulation.store:SimStore")
@@ -303,6 +303,7 @@ def installed(extra: tuple[tuple[str, Any], ...] = ()) -> Iterator[Callable[[Wor
             ("drillyard.worker.execution.workplace", lambda scratch, code: "."),
             ("drillyard.worker.loop.listen_in_worker", _worker_signals),
             ("drillyard.worker.loop._Work", _work_class()),
+            ("drillyard.worker.copy_hosts.start_host", machine.SimHost),
             ("drillyard.workloads.mock._wait", _mock_wait),
             ("drillyard.driver.six_phases.Mirrors", NoMirror),
             ("drillyard.runs.submit.git_state", lambda folder: (None, None)),

@@ -114,6 +114,8 @@ class Plan:
         study: Whether it is a study, of this many trials; 0: it is not.
         chooser: Who chooses its trials.
         given: Sections of the study's file: ``study``, ``mock``, ``tunables``, ``seeds``.
+        slots: Runs at once on a machine of ``sim``.
+        hosts: Whether its trainings invite hosts of copies, which free slots run.
         stages: Whether it is a composite: ``first``, ``last`` after it, and ``other`` beside both.
         listing_lag_s: By how much the provider's listing is late.
         slow_answers: Share of the store's answers that take seconds.
@@ -131,6 +133,8 @@ class Plan:
     study: int = 0
     chooser: str = "random"
     given: dict[str, Any] = field(default_factory=dict)
+    slots: int = 1
+    hosts: bool = False
     stages: bool = False
     listing_lag_s: float = 4.0
     client_patience_s: float = 6.0
@@ -205,6 +209,8 @@ def draw(seed: int, backend: str | None = None) -> Plan:
     if not plan.skews and dice.random() < (0.4 if scene is None else 0.1):
         skewed = dice.choice(["laptop", "office", "vm1", "vm2"])
         plan.skews = {skewed: dice.choice([-3600.0, -40.0, 40.0, 3600.0])}
+    if plan.backend == "sim" and dice.random() < 0.25:
+        plan.slots, plan.hosts = dice.choice([2, 2, 3]), dice.random() < 0.5
     if plan.study:
         draw_study(plan, dice)
     if dice.random() < 0.1:

@@ -161,7 +161,9 @@ def machine_program(world: World, vm: Vm) -> Process:
     """The program of a rented machine: a worker, then the machine's own end."""
 
     def body(process: Process) -> object:
-        order = vm.order
+        order, slots = vm.order, world.plan.slots
+        if world.plan.hosts:  # as ``simulator.copies_on: workers`` orders them
+            order = order.model_copy(update={"hosts": 1})
         box = mailbox()
         backend = open_backend(order_backend(world))
         closer = LostAttemptCloser(box, backend, Ledger(box, SYSTEM), f"machine {vm.name}", SYSTEM)
@@ -175,8 +177,8 @@ def machine_program(world: World, vm: Vm) -> Process:
         worker = Worker(
             order,
             world.folder / vm.name / str(process.pid),
-            1,
-            machine=SimMachine(1, process),
+            slots,
+            machine=SimMachine(slots, process),
             paid=True,
             close_lost=close_lost,
         )

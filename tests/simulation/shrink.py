@@ -46,6 +46,8 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
             yield plan.copy(faults=[*part])
     for number in range(len(faults)):
         yield plan.copy(faults=faults[:number] + faults[number + 1 :])
+    if plan.slots > 1:
+        yield plan.copy(slots=1, hosts=False)
     if plan.skews:
         yield plan.copy(skews={})
     if plan.study:

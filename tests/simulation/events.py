@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import Host, Process, World
 
 _RESULT = re.compile(r"[^/]+/runs/[^/]+/attempts/[^/]+/results\.json\Z")
+LASTING = ("outage", "full", "stuck", "absent")
+"""What lasts for a while, and is looked up."""
 GHOST_S = 45.0
 """How long the programs of a machine that is called gone run on, if the plan does not say."""
 
@@ -30,7 +32,7 @@ class Events:
     def schedule(self) -> None:
         """Put them on the agenda."""
         for fault in self._world.plan.faults:
-            if not fault.at_effect and fault.kind != "outage":
+            if not fault.at_effect and fault.kind not in LASTING:
                 self._world.at(fault.at, lambda fault=fault: self._happen(fault))
 
     def _happen(self, fault: Fault) -> None:
@@ -138,6 +140,10 @@ class Events:
     def repeat(self, fault: Fault) -> None:
         """The command again, on the same machine."""
         programs.run_command(self._world, "laptop")
+
+    def protect(self, fault: Fault) -> None:
+        """``drillyard protect`` for the newest lease."""
+        programs.protect_command(self._world, "office", fault.for_s)
 
     def second_driver(self, fault: Fault) -> None:
         """The command on another machine."""

@@ -32,7 +32,7 @@ LIMITS = dict(RETRIES)
 """As they are meant, also when a defect changes them."""
 BREAKS = {
     *("crash_loop", "kill", "preempt", "ghost", "ghost-before", "die-before", "die-after"),
-    "break_stage",
+    *("break_stage", "full", "stuck"),
 }
 """Faults that may use up attempts or leases."""
 NOTICED_S = 30.0
@@ -111,6 +111,9 @@ class Invariants:
     def _spared(self, reaper: Process, what: str) -> None:
         """No reaper ends a lease that a driver looks after, unless its time is over."""
         world, lease = self._world, _LEASE.search(what)
+        since, until = world.protected.get(lease[0] if lease else "", (0.0, 0.0))
+        if since < reaper.started and world.time < until:
+            self._broken(f"{reaper.name} did {what}, which is protected")
         data = world.objects.data.get(f"toy/leases/{lease[0]}/intent.json") if lease else None
         if lease is None or data is None or not self._drivers:
             return
@@ -299,6 +302,7 @@ class Invariants:
             # One request is enough where a later stage opens, as it is where a command begins.
             most = 0 if plan.stages else 1
             away = slept or process.held_s > 5.0 or process.refused > most
+            away |= "full" in kinds and " NoCapacity " in result
             if result.startswith("undecided") and " Superseded " not in result and not away:
                 self._broken(f"a command gave up without a reason: {result}")
         last = str(commands[-1].result) if commands else ""
@@ -338,8 +342,8 @@ class Invariants:
         if counted_s < spent_s - MONEY_MARGIN_S * max(1, len(vms)):
             self._broken(f"{lease}: {counted_s:.0f} machine seconds counted, {spent_s:.0f} spent")
         # Somebody may look days after it ended: no machine lives on after its limit and its end.
-        last = max((v.gone_at or self._world.time for v in vms), default=0.0)
-        most_s = max(last, intent.order.deadline or self._world.time) - intent.written_at
+        last = EPOCH + max((v.gone_at or self._world.time for v in vms), default=0.0)
+        most_s = max(last, intent.order.deadline or 0.0) - intent.written_at
         if gone.lived_s > most_s + LATE_S + MONEY_MARGIN_S:
             self._broken(
                 f"{lease}: {gone.lived_s:.0f} s counted, it can have lived {most_s:.0f} s"

@@ -78,9 +78,11 @@ class Losses:
             width = sum(bool(_RUN.match(key)) for key in world.objects.data)
         # A command that ended gave its machines back: what is left to do needs others.
         commands = [p for p in world.processes if p.kind == "driver"]
-        again = sum(f.kind in ACTS for f in plan.faults)
+        # A lease whose place has no room for what it lost is replaced by one in another place.
+        again = sum(f.kind in ACTS or f.kind == "full" for f in plan.faults)
         again += sum(not str(p.result).startswith("succeeded") for p in commands if p.result)
         spent = {p.host.boot for p in world.processes if p.kind == "worker" and self._spent(p)}
+        spent |= {h.boot for v in world.cloud.vms for h in v.hosts if h.hit}
         rented = len(world.cloud.vms)
         if rented <= width * (1 + again) + len(spent):
             return None

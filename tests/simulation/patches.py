@@ -259,6 +259,7 @@ def installed(extra: tuple[tuple[str, Any], ...] = ()) -> Iterator[Callable[[Wor
     if "sim" not in names("stores"):
         register("stores", "sim", "tests.simulation.store:SimStore")
         register("backends", "sim", "tests.simulation.provider:SimBackend")
+        register("backends", "dear", "tests.simulation.provider:DearBackend")
     with contextlib.ExitStack() as undo:
 
         def put(target: str, value: object) -> None:

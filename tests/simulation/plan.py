@@ -116,6 +116,7 @@ class Plan:
         given: Sections of the study's file: ``study``, ``mock``, ``tunables``, ``seeds``.
         slots: Runs at once on a machine of ``sim``.
         hosts: Whether its trainings invite hosts of copies, which free slots run.
+        places: Whether it may rent in a second place too.
         stages: Whether it is a composite: ``first``, ``last`` after it, and ``other`` beside both.
         listing_lag_s: By how much the provider's listing is late.
         slow_answers: Share of the store's answers that take seconds.
@@ -135,6 +136,7 @@ class Plan:
     given: dict[str, Any] = field(default_factory=dict)
     slots: int = 1
     hosts: bool = False
+    places: bool = False
     stages: bool = False
     listing_lag_s: float = 4.0
     client_patience_s: float = 6.0
@@ -156,6 +158,13 @@ class Plan:
             and f.at <= now < f.at + f.for_s
             and f.service in ("", service)
             and (f.who in ("", host) or (f.who == "machine" and host not in DESKS))
+            for f in self.faults
+        )
+
+    def during(self, kind: str, now: float, who: str = "") -> bool:
+        """Whether a fault of a kind lasts, of somebody or of everybody."""
+        return any(
+            f.kind == kind and f.at <= now < f.at + f.for_s and who in ("", f.who)
             for f in self.faults
         )
 

@@ -12,6 +12,8 @@ from drillyard.driver.six_phases import drive
 from drillyard.errors import AlreadyDriven, DrillyardError, InfrastructureError
 from drillyard.leases.ledger import Ledger
 from drillyard.leases.lost_attempts import LostAttemptCloser
+from drillyard.leases.places import Places
+from drillyard.leases.reaper.protecting import protect
 from drillyard.leases.reaper.reaper import reap
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Cancel
@@ -45,7 +47,7 @@ def experiment(world: World) -> Loaded:
         "mock": mock,
         "seeds": list(range(1, wish.seeds + 1)),
         "resources": {"workers": plan.workers},
-        "backend": plan.backend,
+        "backend": ["sim", "dear"] if plan.places else plan.backend,
         "budget": {"max_hours": wish.max_hours, "max_cost": wish.max_cost, "stall_s": None},
     }
     if plan.study:
@@ -104,7 +106,7 @@ def run_command(world: World, where: str) -> Process:
         loaded = experiment(world)
         if world.plan.stages:
             return _stages(loaded)
-        driver = Driver(loaded, mailbox(), open_backend(loaded.spec.backend))
+        driver = Driver(loaded, mailbox(), Places.of_spec(loaded.spec))
         process.driver = driver  # type: ignore[attr-defined]
         try:
             if not driver.open():
@@ -137,7 +139,8 @@ def reap_command(world: World, where: str = "office") -> Process:
     """``drillyard reap`` on a machine that has rented nothing."""
 
     def body(_: Process) -> object:
-        report = reap([world.plan.backend], home=world.folder / "home" / where)
+        on = [world.plan.backend, *(["dear"] if world.plan.places else [])]
+        report = reap(on, home=world.folder / "home" / where)
         return [(o.lease.lease_id, o.judgement.verdict.value, o.problem) for o in report.outcomes]
 
     return world.spawn(world.host(where), "reaper", body)
@@ -157,6 +160,23 @@ def cancel_command(world: World, where: str) -> Process:
     return world.spawn(world.host(where), "person", body)
 
 
+def protect_command(world: World, where: str, for_s: float) -> Process:
+    """``drillyard protect`` for the newest lease; for no time: its end."""
+
+    def body(_: Process) -> object:
+        try:
+            entries = Ledger(mailbox(), SYSTEM).entries()
+            lease = max(entries, key=lambda e: e.intent.ordinal).lease.lease_id
+            until = SYSTEM.now() + for_s
+            protect(lease, until, store=URL, on=[world.plan.backend])
+            world.protected[lease] = world.time, world.time + for_s
+        except (DrillyardError, ValueError, ConnectionError) as error:
+            return str(error)
+        return f"protected {lease}"
+
+    return world.spawn(world.host(where), "person", body)
+
+
 def machine_program(world: World, vm: Vm) -> Process:
     """The program of a rented machine: a worker, then the machine's own end."""
 
@@ -165,7 +185,7 @@ def machine_program(world: World, vm: Vm) -> Process:
         if world.plan.hosts:  # as ``simulator.copies_on: workers`` orders them
             order = order.model_copy(update={"hosts": 1})
         box = mailbox()
-        backend = open_backend(order_backend(world))
+        backend = open_backend(vm.kind)
         closer = LostAttemptCloser(box, backend, Ledger(box, SYSTEM), f"machine {vm.name}", SYSTEM)
 
         def close_lost(states: Mapping[str, TicketState]) -> None:
@@ -199,8 +219,3 @@ def machine_program(world: World, vm: Vm) -> Process:
 def _off(world: World, vm: Vm) -> None:
     if not any(p.kind == "worker" for p in vm.host.processes.values()):
         world.cloud.gone(vm)
-
-
-def order_backend(world: World) -> str:
-    """The backend as its machines open it."""
-    return world.plan.backend

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from drillyard.backend import Cost, Delays, Lease, Liveness, Order, Trait
 from drillyard.backend.translation import translating
 from drillyard.documents.json_types import JsonObject
-from drillyard.errors import ControlPlaneError
+from drillyard.errors import ControlPlaneError, NoCapacity
 from drillyard.findings import Finding
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import WorkerRecord
@@ -43,6 +43,7 @@ class Vm:
     gone_at: float | None = None
     ending_at: float | None = None
     booted: bool = False
+    kind: str = "sim"
 
     @property
     def lease(self) -> str:
@@ -68,16 +69,24 @@ class SimCloud:
         """The machines of a lease that exist."""
         return [v for v in self.vms if v.order.lease_id == lease and v.gone_at is None]
 
-    def create(self, order: Order, number: int) -> None:
-        """New machines."""
+    def create(self, order: Order, number: int, kind: str = "sim") -> None:
+        """New machines; one that is stuck starts no program, and its provider never ends it.
+
+        Raises:
+            NoCapacity: There is no room.
+        """
+        if self.world.plan.during("full", self.world.time, kind):
+            raise NoCapacity(f"simulated provider: {kind} has no room")
         self.leases.setdefault(order.lease_id, (order, self.world.time))
         for _ in range(number):
             name = f"vm{len(self.vms) + 1}"
-            vm = Vm(name, order, self.world.time, self.world.host(name))
+            vm = Vm(name, order, self.world.time, self.world.host(name), kind=kind)
             self.vms.append(vm)
             self.world.note("cloud", f"creates {name} for {order.lease_id}")
             self.world.at(self.world.time + self.world.plan.boot_s, lambda vm=vm: self._boot(vm))
-            if order.deadline is not None:
+            if self.world.plan.during("stuck", self.world.time):
+                vm.host.hit = True
+            elif order.deadline is not None:
                 limit = order.deadline - EPOCH
                 self.world.at(max(limit, self.world.time), lambda vm=vm: self.end(vm, 1.0))
         self.world.after_change(f"cloud/{order.lease_id}")
@@ -95,7 +104,8 @@ class SimCloud:
     def _boot(self, vm: Vm) -> None:
         if vm.gone_at is None and vm.ending_at is None:
             vm.booted = True
-            self.run_program(vm)
+            if not vm.host.hit:
+                self.run_program(vm)
 
     def end(self, vm: Vm, after_s: float) -> None:
         """Ask for the end of a machine: its processes get SIGTERM, then it is gone."""
@@ -129,7 +139,7 @@ class SimCloud:
 class SimBackend:
     """The backend of the simulated provider."""
 
-    kind = "sim"
+    kind, price = "sim", PRICE
     traits: ClassVar[frozenset[Trait]] = frozenset({Trait.PULLS, Trait.SPOT, Trait.PAID})
 
     def delays(self) -> Delays:
@@ -147,10 +157,10 @@ class SimBackend:
 
         def create() -> None:
             if order.lease_id not in cloud.leases:
-                cloud.create(order, order.workers)
+                cloud.create(order, order.workers, self.kind)
 
         _call(f"provision {order.lease_id}", create, changes=True)
-        return _lease(order)
+        return _lease(order, self.kind)
 
     def tend(self, lease: Lease, workers: int) -> int:
         """Replace machines that are gone."""
@@ -159,7 +169,7 @@ class SimBackend:
         def replace() -> None:
             there = cloud.alive(lease.lease_id)
             if there and len(there) < workers:
-                cloud.create(lease.order, workers - len(there))
+                cloud.create(lease.order, workers - len(there), self.kind)
 
         _call(f"tend {lease.lease_id}", replace, changes=True)
         return workers
@@ -200,13 +210,20 @@ class SimBackend:
 
     def leases(self) -> Iterator[Lease]:
         """What the provider lists."""
-        found = {vm.lease: vm.order for vm in _call("list leases", world().cloud.listed)}
+        listed = _call("list leases", world().cloud.listed)
+        found = {vm.lease: vm.order for vm in listed if vm.kind == self.kind}
         for order in found.values():
-            yield _lease(order)
+            yield _lease(order, self.kind)
 
     def estimate(self, order: Order) -> Cost:
         """The price."""
-        return Cost(per_hour=PRICE * order.workers)
+        return Cost(per_hour=self.price * order.workers)
+
+
+class DearBackend(SimBackend):
+    """Another place of the same provider."""
+
+    kind, price = "dear", 2 * PRICE
 
 
 def delete_self(vm: Vm) -> None:
@@ -214,9 +231,9 @@ def delete_self(vm: Vm) -> None:
     _call(f"delete {vm.name}", lambda: world().cloud.end(vm, 5.0), changes=True)
 
 
-def _lease(order: Order) -> Lease:
+def _lease(order: Order, kind: str) -> Lease:
     created = world().cloud.leases.get(order.lease_id, (order, world().time))[1]
-    return Lease(lease_id=order.lease_id, backend="sim", order=order, created_at=EPOCH + created)
+    return Lease(lease_id=order.lease_id, backend=kind, order=order, created_at=EPOCH + created)
 
 
 def _host_of(lease: Lease, ticket: str) -> str | None:

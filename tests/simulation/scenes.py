@@ -204,6 +204,37 @@ def held_up_while_renting(plan: Plan, dice: random.Random) -> None:
     plan.faults += [held, Fault("second_driver", dice.choice([40.0, 70.0, 110.0]))]
 
 
+def full_places(plan: Plan, dice: random.Random) -> None:
+    """The cheaper of two places has no room: at once, or for machines that are replaced."""
+    plan.places, plan.backend, plan.stages = True, "sim", False
+    at, gone = _working(plan, dice, (20.0, 60.0)), dice.choice(["sim", "sim", "dear"])
+    begins = dice.choice([0.0, 0.0, at - 5.0])
+    plan.faults += [
+        Fault("full", begins, who=gone, for_s=dice.choice([30.0, 400.0, 900.0])),
+        Fault("preempt", at, nth=1),
+    ]
+    if dice.random() < 0.3:
+        plan.faults.append(Fault("full", begins, who="dear", for_s=dice.choice([20.0, 100.0])))
+
+
+def left_behind(plan: Plan, dice: random.Random) -> None:
+    """Machines start no program, the driver dies, and nobody looks for an hour."""
+    plan.max_hours, plan.backend = 0.05, "sim"
+    faults = [
+        Fault("stuck", 0.0, for_s=dice.choice([100.0, 600.0])),
+        Fault("kill", round(dice.uniform(5.0, 150.0), 2), who="driver"),
+        Fault("absent", 0.0, for_s=3600.0),
+    ]
+    if dice.random() < 0.5:
+        protected = Fault(
+            "protect", dice.uniform(30.0, 1000.0), for_s=dice.choice([100.0, 2000.0])
+        )
+        faults.append(protected)
+    if dice.random() < 0.3:
+        faults.append(Fault("outage", 700.0, for_s=600.0, service="cloud"))
+    plan.faults += faults
+
+
 SCENES: tuple[Callable[[Plan, random.Random], None], ...] = (
     silent_worker,
     short_outage,
@@ -231,4 +262,7 @@ SCENES: tuple[Callable[[Plan, random.Random], None], ...] = (
     damaged_result,
     asleep_and_driven_elsewhere,
     held_up_while_renting,
+    full_places,
+    full_places,
+    left_behind,
 )

@@ -93,6 +93,7 @@ class Schedule:
         world.cloud = cloud_of(world)
         world.wish = Wish(plan.seeds, plan.max_hours, plan.max_cost)
         world.damaged = set()
+        world.protected = {}
         self._invariants = StageInvariants(world) if plan.stages else Invariants(world)
         world.after_change = self._invariants.after_change
         world.before_cloud_change = self._invariants.cloud_change
@@ -129,7 +130,8 @@ class Schedule:
         if self._over():
             return
         world.at(world.time + REPEAT_S, self._look)
-        if not world.living("driver") and not self._decided():
+        absent = world.plan.during("absent", world.time)
+        if not absent and not world.living("driver") and not self._decided():
             programs.run_command(world, "laptop")
 
     def _reap(self) -> None:

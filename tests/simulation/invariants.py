@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -338,7 +339,7 @@ class Invariants:
         lease = intent.order.lease_id
         vms = [v for v in self._world.cloud.vms if v.lease == lease]
         spent_s = sum((v.gone_at or self._world.time) - v.born_at for v in vms)
-        counted_s = gone.lived_s * intent.order.workers
+        counted_s = gone.lived_s * math.ceil(intent.order.workers / self._world.plan.slots)
         if counted_s < spent_s - MONEY_MARGIN_S * max(1, len(vms)):
             self._broken(f"{lease}: {counted_s:.0f} machine seconds counted, {spent_s:.0f} spent")
         # Somebody may look days after it ended: no machine lives on after its limit and its end.

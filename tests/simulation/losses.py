@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,7 @@ class Losses:
     def rented(self) -> str | None:
         """No more machines than workers, and one for each that was hit; what is wrong, or None."""
         world, plan = self._world, self._world.plan
-        width = plan.workers * (3 if plan.stages else 1)
+        width = math.ceil(plan.workers / plan.slots) * (3 if plan.stages else 1)
         if plan.backend == "azure":  # a node for each job, and a job for each run
             width = sum(bool(_RUN.match(key)) for key in world.objects.data)
         # A command that ended gave its machines back: what is left to do needs others.

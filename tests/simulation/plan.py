@@ -218,8 +218,9 @@ def draw(seed: int, backend: str | None = None) -> Plan:
     if not plan.skews and dice.random() < (0.4 if scene is None else 0.1):
         skewed = dice.choice(["laptop", "office", "vm1", "vm2"])
         plan.skews = {skewed: dice.choice([-3600.0, -40.0, 40.0, 3600.0])}
-    if plan.backend == "sim" and dice.random() < 0.25:
-        plan.slots, plan.hosts = dice.choice([2, 2, 3]), dice.random() < 0.5
+    if plan.backend == "sim" and scene is None and dice.random() < 0.5:
+        plan.slots, plan.hosts = 2, dice.random() < 0.5
+        plan.workers, plan.seeds = dice.choice([2, 3, 4]), dice.choice([2, 3, 4])
     if plan.study:
         draw_study(plan, dice)
     if dice.random() < 0.1:

@@ -203,7 +203,7 @@ def machine_program(world: World, vm: Vm) -> Process:
             close_lost=close_lost,
         )
         code = loop.run(worker)
-        while not worker.terminated and vm.ending_at is None:
+        while not worker.terminated and vm.ending_at is None and vm.gone_at is None:
             try:
                 delete_self(vm)
             except (DrillyardError, ConnectionError):

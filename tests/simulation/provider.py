@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
@@ -157,7 +158,7 @@ class SimBackend:
 
         def create() -> None:
             if order.lease_id not in cloud.leases:
-                cloud.create(order, order.workers, self.kind)
+                cloud.create(order, self._machines(order.workers), self.kind)
 
         _call(f"provision {order.lease_id}", create, changes=True)
         return _lease(order, self.kind)
@@ -167,9 +168,9 @@ class SimBackend:
         cloud = world().cloud
 
         def replace() -> None:
-            there = cloud.alive(lease.lease_id)
-            if there and len(there) < workers:
-                cloud.create(lease.order, workers - len(there), self.kind)
+            there, needed = cloud.alive(lease.lease_id), self._machines(workers)
+            if there and len(there) < needed:
+                cloud.create(lease.order, needed - len(there), self.kind)
 
         _call(f"tend {lease.lease_id}", replace, changes=True)
         return workers
@@ -217,7 +218,12 @@ class SimBackend:
 
     def estimate(self, order: Order) -> Cost:
         """The price."""
-        return Cost(per_hour=self.price * order.workers)
+        return Cost(per_hour=self.price * self._machines(order.workers))
+
+    @staticmethod
+    def _machines(workers: int) -> int:
+        """A machine has several slots, and each of them is a worker."""
+        return math.ceil(workers / world().plan.slots)
 
 
 class DearBackend(SimBackend):

@@ -7,6 +7,7 @@ import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+from drillyard.spec.algorithms.argument_table import TABLE
 from tests.helpers.extended import listed
 from tests.helpers.sources import ROOT, product
 
@@ -38,6 +39,26 @@ def test_no_message_sends_the_user_to_a_file_of_the_checkout():
         if PAGE.search(text)
     ]
     assert not found
+
+
+# -- What drillyard knows of an argument of an algorithm is in one row of one file ------------
+
+
+def test_only_the_table_lists_arguments_of_algorithms():
+    table = Path("src/drillyard/spec/algorithms/argument_table.py")
+    lists = [
+        f"{file.relative_to(ROOT)}:{node.lineno}: {', '.join(arguments)}"
+        for file, tree in product().items()
+        if file.relative_to(ROOT) != table
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Tuple | ast.List | ast.Set | ast.Dict)
+        for items in (node.keys if isinstance(node, ast.Dict) else node.elts,)
+        for arguments in (
+            [i.value for i in items if isinstance(i, ast.Constant) and i.value in TABLE],
+        )
+        if len(arguments) > 2
+    ]
+    assert not lists
 
 
 # -- No module imports itself through others at run time, imports inside functions included ---

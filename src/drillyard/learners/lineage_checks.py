@@ -8,21 +8,10 @@ from drillyard.agents.base import Inherits
 from drillyard.errors import ConfigError
 from drillyard.registry import load
 from drillyard.spec import ExperimentSpec
-from drillyard.spec.algorithms.argument_table import ARGUMENTS
+from drillyard.spec.algorithms.argument_table import ARGUMENTS, TABLE
 from drillyard.spec.algorithms.signatures import ON_POLICY
 from drillyard.spec.binding import space
 from drillyard.spec.references import names_of
-
-SHAPES = (
-    "policy_kwargs",
-    "buffer_size",
-    "use_sde",
-    "optimize_memory_usage",
-    "replay_buffer_class",
-    "replay_buffer_kwargs",
-    "n_steps",
-)
-"""Arguments that decide what a checkpoint holds; ``n_steps`` only for off-policy learners."""
 
 
 def check_lineage(spec: ExperimentSpec) -> None:
@@ -55,7 +44,7 @@ def check_lineage(spec: ExperimentSpec) -> None:
             allowed="train.steps alone",
             hint="write `train: {steps: …}`: the steps of a member over all generations",
         )
-    _refuse_shapes(spec, on_policy=learner.algorithm in ON_POLICY)
+    _refuse_kept(spec, learner.algorithm)
     if learner.algorithm in ON_POLICY:
         steps = int(learner.args.get("n_steps", ARGUMENTS[learner.algorithm]["n_steps"]))
         rollout, generations = steps * train.n_envs, study.population.generations
@@ -75,17 +64,16 @@ def _inherits(algorithm: str) -> bool:
     return isinstance(learner, Inherits) and learner.inherits
 
 
-def _refuse_shapes(spec: ExperimentSpec, *, on_policy: bool) -> None:
+def _refuse_kept(spec: ExperimentSpec, algorithm: str) -> None:
     """Refuse a tunable that changes what is learned, and not how."""
     tunables = set(space(spec).tunables)
     for late in spec.parameters.per_run or ():
         names = sorted(tunables.intersection(names_of(late.text)))
         at = [str(part) for part in late.at]
-        how = (
-            at[:2] == ["learner", "args"]
-            and len(at) > 2
-            and (at[2] not in SHAPES or (on_policy and at[2] == "n_steps"))
-        )
+        row = TABLE.get(at[2]) if len(at) > 2 else None
+        kept = row.kept if row is not None else ()
+        keeps = algorithm in kept or (kept and algorithm not in ARGUMENTS)
+        how = at[:2] == ["learner", "args"] and len(at) > 2 and not keeps
         if names and not how:
             raise ConfigError(
                 f"the tunable {names[0]!r} changes what is trained, so that no member could "

@@ -23,7 +23,7 @@ from drillyard.learners.small_images import fitted
 from drillyard.learners.types import Space
 from drillyard.registry import load_object
 from drillyard.spec.algorithms import engines, schedules
-from drillyard.spec.algorithms.argument_table import ARGUMENTS
+from drillyard.spec.algorithms.argument_table import ARGUMENTS, SCHEDULED
 from drillyard.spec.algorithms.arguments import clean
 from drillyard.spec.algorithms.networks import auto_policy
 from drillyard.spec.algorithms.signatures import (
@@ -168,7 +168,7 @@ def policy_class(algorithm: str, policy: str) -> str | type[BasePolicy]:
 def arguments(args: Mapping[str, Json], action_space: Space) -> Kwargs:
     """Constructor arguments: texts become schedules, noises and classes."""
     kwargs: Kwargs = deepcopy(clean(args))  # SB3 changes the arguments that it receives
-    for name in ("learning_rate", "clip_range", "clip_range_vf", "delta_std"):
+    for name in SCHEDULED:
         if isinstance(kwargs.get(name), str | Mapping):
             kwargs[name] = schedules.function(kwargs[name])
     if isinstance(kwargs.get("train_freq"), list):

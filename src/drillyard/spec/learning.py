@@ -36,10 +36,6 @@ VECTORISED_FROM = 16
 """Copies. With fewer, a short training ends before the time that compiling takes is won back."""
 
 
-_IN_STEPS = ("n_steps", "buffer_size", "learning_starts", "target_update_interval")
-"""Arguments of built-in algorithms that count steps."""
-
-
 Number = Annotated[float, Field(allow_inf_nan=False), NotBool]
 
 
@@ -181,10 +177,10 @@ class LearnerSpec(Strict):
     @field_validator("args")
     @classmethod
     def _steps_with_units(cls, value: JsonObject, info: ValidationInfo) -> JsonObject:
-        from drillyard.spec.algorithms.argument_table import ARGUMENTS
+        from drillyard.spec.algorithms.argument_table import ARGUMENTS, TABLE
 
         known = ARGUMENTS.get(info.data.get("algorithm", ""), {})
-        counts = {k: read_steps(v) for k, v in value.items() if k in _IN_STEPS and k in known}
+        counts = {k: read_steps(v) for k, v in value.items() if k in known and TABLE[k].in_steps}
         return {**value, **counts}
 
     @field_serializer("callbacks")

@@ -16,7 +16,7 @@ from drillyard.runs import checkpoints
 from drillyard.runs.workload import PhaseOutcome, RunContext, StopSignal, Workload
 from drillyard.simulators.same_copies import must_agree
 from drillyard.spec import ExperimentSpec
-from drillyard.spec.algorithms.argument_table import ARGUMENTS
+from drillyard.spec.algorithms.argument_table import ARGUMENTS, TABLE, TRIAL_ROLLOUT
 from drillyard.spec.algorithms.signatures import ON_POLICY
 from drillyard.spec.binding import bind, run_parameters
 from drillyard.spec.learning import (
@@ -27,22 +27,8 @@ from drillyard.spec.learning import (
     Wrapper,
 )
 
-ROLLOUT = 8
-"""Steps of each copy between two updates."""
 EPISODE = 20
 """Most steps of the evaluated episode."""
-_MOST = {
-    "n_steps": ROLLOUT,
-    "batch_size": 2 * ROLLOUT,
-    "n_epochs": 1,
-    "learning_starts": ROLLOUT,
-    "train_freq": 4,
-    "gradient_steps": 1,
-    "n_delta": 2,
-    "n_top": 2,
-    "n_eval_episodes": 1,
-}
-"""Arguments that only make a training longer, and their value in a trial."""
 
 
 def shortened(spec: ExperimentSpec) -> ExperimentSpec:
@@ -58,7 +44,7 @@ def shortened(spec: ExperimentSpec) -> ExperimentSpec:
         raise ConfigError("an `rl` experiment needs `simulator:`, `learner:` and `train:`")
     at_once = bool(freeze(spec, 0).get("vectorised"))
     copies = min(train.n_envs, VECTORISED_FROM if at_once else 2)
-    steps = copies * 2 * ROLLOUT
+    steps = copies * 2 * TRIAL_ROLLOUT
     every = spec.evaluate.every
     # One host, on this machine: the messages are those of a whole training.
     hosted = simulator.copies_on == "workers"
@@ -110,9 +96,9 @@ def _train(train: TrainSpec, copies: int, steps: int) -> TrainSpec:
 def _learner(learner: LearnerSpec, copies: int) -> LearnerSpec:
     known = ARGUMENTS.get(learner.algorithm, {})
     args: dict[str, Any] = dict(learner.args)
-    for name, most in _MOST.items():
-        value = args.get(name, known.get(name))
-        if name in known and isinstance(value, int) and not isinstance(value, bool):
+    for name, usual in known.items():
+        value, most = args.get(name, usual), TABLE[name].in_trial
+        if most is not None and isinstance(value, int) and not isinstance(value, bool):
             args[name] = min(value, most)
     if learner.algorithm in ON_POLICY and "n_steps" in args and "batch_size" in args:
         args["batch_size"] = math.gcd(int(args["batch_size"]), int(args["n_steps"]) * copies)

@@ -288,6 +288,7 @@ def test_classes_are_imported_by_the_check(module):
     for learner, field in (
         ({"policy": f"{module}:Mein"}, "learner.policy"),
         ({"args": {"learning_rate": f"{module}:havling"}}, "learner.args.learning_rate"),
+        ({"algorithm": "ars", "args": {"delta_std": f"{module}:a"}}, "learner.args.delta_std"),
         (
             {"args": {"policy_kwargs": {"activation_fn": "h3_nothing:X"}}},
             "learner.args.policy_kwargs.activation_fn",

@@ -168,6 +168,7 @@ def made(folder: Path, **changes: Any) -> Population:
         ({"study": {"population": {"members": 4, "generations": 20}}}, "shorter than a rollout"),
         ({"train": {"steps": None, "episodes": 9}}, "does not set a step at which a generation"),
         ({"learner": {"args": {"policy_kwargs": {"net_arch": ["$batch"]}}}}, "no member could"),
+        ({"learner": {"algorithm": "dqn", "args": {"buffer_size": "$batch"}}}, "no member could"),
         ({"simulator": {"id": "simple-adder", "args": {"size": "$batch"}}}, "simulator.args.size"),
         (
             {
@@ -186,6 +187,10 @@ def test_what_no_member_could_go_on_with_is_refused(tmp_path, changes, said):
     text = f"{caught.value} {caught.value.hint}"
     assert said in text, text
     assert caught.value.hint or isinstance(caught.value, ConfigErrors)
+
+
+def test_members_of_ppo_may_differ_in_the_length_of_a_rollout(tmp_path):
+    made(tmp_path, learner={"args": {"n_steps": "$batch", "batch_size": 16}})
 
 
 def test_generations_that_were_begun_may_not_change(tmp_path):

@@ -26,11 +26,13 @@ class Rule:
         check: Yields what is wrong with the value of a field.
         span: The values, in the words of files that people read.
         whole: Whether they are whole numbers.
+        scheduled: Whether the name of a schedule is one of them.
     """
 
     check: Check
     span: str
     whole: bool = False
+    scheduled: bool = False
 
 
 def _is_number(value: Json) -> TypeGuard[float]:
@@ -244,7 +246,11 @@ def _replay_kwargs(field: str, value: Json) -> Checks:
 
 
 _NOT_NEGATIVE = number(0).check
-SCHEDULE = Rule(schedules.problems, "a number above 0, or a schedule by name such as lin_3e-4")
+SCHEDULE = Rule(
+    schedules.problems,
+    "a number above 0, or a schedule by name such as lin_3e-4",
+    scheduled=True,
+)
 FLAG = Rule(_flag, "true or false")
 ENTROPY = Rule(_entropy, "0 or more; sac: also auto, auto_<start>")
 TRAIN_FREQUENCY = Rule(_train_freq, "1 or more, or [n, episode]", whole=True)

@@ -35,6 +35,8 @@ _ON_POLICY = (*PPOS, "a2c", "trpo")
 _CONTINUOUS = ("ddpg", "td3", *SACS)
 _OFF_POLICY = (*_ALL_DQNS, *_CONTINUOUS)
 ALGORITHMS = tuple(ACTION_SPACES)
+TRIAL_ROLLOUT = 8
+"""Steps of each copy between two updates of a trial training."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,9 @@ class Argument:
         unit: The unit of its values.
         searched: Algorithm -> what a file would say to tune it, for ``tune: default``.
         ignored: Engine -> algorithms that lack it there, or take it and do not use it.
+        kept: Algorithms for which it decides what a checkpoint holds.
+        in_steps: Whether a file can write it as a number of steps: ``50k``.
+        in_trial: Its highest value in a trial training, which a higher one would only prolong.
     """
 
     meaning: str
@@ -56,6 +61,9 @@ class Argument:
     unit: str = ""
     searched: Mapping[str, JsonObject] = field(default_factory=dict)
     ignored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
+    in_steps: bool = False
+    in_trial: int | None = None
 
 
 def _of(*groups: tuple[tuple[str, ...] | str, Any]) -> dict[str, Any]:
@@ -105,6 +113,9 @@ TABLE: dict[str, Argument] = {
             (_TUNED_LIKE_PPO, _choices(*_POWERS, 1024, 2048)),
             ("trpo", _choices(8, 16, *_POWERS, 1024, 2048)),
         ),
+        kept=_OFF_POLICY,
+        in_steps=True,
+        in_trial=TRIAL_ROLLOUT,
     ),
     "batch_size": Argument(
         "Samples of a minibatch; ppo: a divisor of n_steps x n_envs",
@@ -118,6 +129,7 @@ TABLE: dict[str, Argument] = {
             (("ddpg", "td3"), _choices(16, 32, 64, 100, 128, 256, 512, 1024, 2048)),
             (SACS, _choices(16, *_POWERS, 1024, 2048)),
         ),
+        in_trial=2 * TRIAL_ROLLOUT,
     ),
     "gamma": Argument(
         "Discount of the future per step",
@@ -167,6 +179,7 @@ TABLE: dict[str, Argument] = {
         _of((PPOS, 10)),
         "passes",
         _of((PPOS, _choices(1, 5, 10, 20))),
+        in_trial=1,
     ),
     "normalize_advantage": Argument(
         "Advantages with mean 0 and spread 1", rules.FLAG, _of((_ON_POLICY, True), ("a2c", False))
@@ -213,6 +226,7 @@ TABLE: dict[str, Argument] = {
         rules.FLAG,
         _of((("ppo", "recurrent-ppo", "a2c", "trpo", *SACS), False)),
         ignored=_SDE_LACKS,
+        kept=ALGORITHMS,
     ),
     "sde_sample_freq": Argument(
         "Steps after which that noise is drawn again",
@@ -234,13 +248,20 @@ TABLE: dict[str, Argument] = {
         "Stabiliser of RMSprop", number(0, open_low=True), _of(("a2c", 1e-5))
     ),
     "buffer_size": Argument(
-        "Transitions that are remembered", whole(1), _of((_OFF_POLICY, 1_000_000)), "transitions"
+        "Transitions that are remembered",
+        whole(1),
+        _of((_OFF_POLICY, 1_000_000)),
+        "transitions",
+        kept=ALGORITHMS,
+        in_steps=True,
     ),
     "learning_starts": Argument(
         "Steps before the first update",
         whole(0, limit="below train.steps"),
         _of((_OFF_POLICY, 100)),
         "steps",
+        in_steps=True,
+        in_trial=TRIAL_ROLLOUT,
     ),
     "tau": Argument(
         "Share of the network that flows into the target network at an update",
@@ -255,9 +276,14 @@ TABLE: dict[str, Argument] = {
         rules.TRAIN_FREQUENCY,
         _of((_ALL_DQNS, 4), (_CONTINUOUS, 1)),
         "steps",
+        in_trial=4,
     ),
     "gradient_steps": Argument(
-        "Updates each time", whole(0, {-1: "as many as steps"}), _of((_OFF_POLICY, 1)), "updates"
+        "Updates each time",
+        whole(0, {-1: "as many as steps"}),
+        _of((_OFF_POLICY, 1)),
+        "updates",
+        in_trial=1,
     ),
     "target_update_interval": Argument(
         "Between two updates of the target network",
@@ -266,6 +292,7 @@ TABLE: dict[str, Argument] = {
         "steps",
         _of((_ALL_DQNS, _choices(1, 1000, 5000, 10_000, 15_000, 20_000))),
         {"sbx": ("sac", "tqc")},
+        in_steps=True,
     ),
     "exploration_fraction": Argument(
         "Share of the training over which random actions become rarer",
@@ -321,9 +348,13 @@ TABLE: dict[str, Argument] = {
         rules.FLAG,
         _of((_OFF_POLICY, False)),
         ignored={"sbx": _CONTINUOUS},
+        kept=ALGORITHMS,
     ),
     "replay_buffer_kwargs": Argument(
-        "Arguments of the replay buffer", rules.REPLAY_BUFFER, _of((_OFF_POLICY, None))
+        "Arguments of the replay buffer",
+        rules.REPLAY_BUFFER,
+        _of((_OFF_POLICY, None)),
+        kept=ALGORITHMS,
     ),
     "n_delta": Argument(
         "Directions tried in an update, each to both sides",
@@ -331,12 +362,14 @@ TABLE: dict[str, Argument] = {
         _of(("ars", 8)),
         "directions",
         _of(("ars", _choices(4, 6, 8, 32, 64))),
+        in_trial=2,
     ),
     "n_top": Argument(
         "Best of them that count",
         rules.or_null(whole(1, limit="at most n_delta"), "all"),
         _of(("ars", None)),
         "directions",
+        in_trial=2,
     ),
     "delta_std": Argument(
         "How far aside a direction is tried",
@@ -357,7 +390,11 @@ TABLE: dict[str, Argument] = {
         "reward",
     ),
     "n_eval_episodes": Argument(
-        "Episodes for each side of a direction", whole(1), _of(("ars", 1)), "episodes"
+        "Episodes for each side of a direction",
+        whole(1),
+        _of(("ars", 1)),
+        "episodes",
+        in_trial=1,
     ),
     "stats_window_size": Argument(
         "Episodes that rollout/ep_rew_mean averages over",
@@ -370,6 +407,7 @@ TABLE: dict[str, Argument] = {
         "Network: net_arch, activation_fn, optimizer_class and more",
         rules.NETWORK,
         _of((ALGORITHMS, None)),
+        kept=ALGORITHMS,
     ),
 }
 """Argument -> its row."""
@@ -393,6 +431,10 @@ SPACES: dict[str, JsonObject] = {
     for algorithm in ALGORITHMS
 }
 """Algorithm -> argument -> what the file would say to tune it."""
+
+
+SCHEDULED = tuple(name for name, row in TABLE.items() if row.rule.scheduled)
+"""Arguments that can change over the training."""
 
 
 def ignored(engine: str, algorithm: str) -> tuple[str, ...]:

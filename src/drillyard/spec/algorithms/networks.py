@@ -10,7 +10,7 @@ from typing import Any
 
 from drillyard.documents.space_text import space_text
 from drillyard.errors import ConfigError, SpaceMismatch
-from drillyard.spec.algorithms.argument_table import ARGUMENTS
+from drillyard.spec.algorithms.argument_table import ARGUMENTS, SCHEDULED
 from drillyard.spec.algorithms.policy_arguments import _CLASSES
 from drillyard.spec.algorithms.signatures import (
     ACTION_SPACES,
@@ -35,7 +35,7 @@ def classes(policy: str | None, args: Mapping[str, Any]) -> Iterator[tuple[str, 
     for key, value in (args.get("policy_kwargs") or {}).items():
         if key in _CLASSES and isinstance(value, str) and ":" in value:
             yield f"learner.args.policy_kwargs.{key}", value
-    for key in ("learning_rate", "clip_range", "clip_range_vf"):
+    for key in SCHEDULED:
         given = args.get(key)
         path = given.get("name") if isinstance(given, Mapping) else given
         if isinstance(path, str) and ":" in path:

@@ -8,6 +8,9 @@ Each line on FD is a JSON object: where the process is (``looks``, ``inside``), 
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import importlib
 import json
 import os
 import sys
@@ -148,12 +151,24 @@ def _tried(order: JsonObject, tell: object) -> JsonObject:
                 stop.set(Cause.TIME_LIMIT, "the trial took too long")
 
     threading.Thread(target=report, daemon=True).start()
+    if spec.learner is not None and spec.learner.engine == "sb3":
+        _import_quickly("torch._dynamo", "stable_baselines3")
     workload = load("workloads", spec.workload)()
     if not isinstance(workload, TriesTraining):
         return {"done": ""}
     done = workload.try_training(spec, Path(str(order["scratch"])) / "run", stop)
     over.set()
     return {"done": done}
+
+
+def _import_quickly(*modules: str) -> None:
+    """Imports what the training needs, without a look at all objects again and again."""
+    gc.disable()
+    for name in modules:
+        with contextlib.suppress(ImportError):  # said by what needs it
+            importlib.import_module(name)
+    gc.freeze()
+    gc.enable()
 
 
 def _ended(error: BaseException) -> JsonObject:

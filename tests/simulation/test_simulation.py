@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FRESH_S = 60
-"""How long schedules run that nobody has seen."""
+FRESH_S = 30
+"""How long schedules run that nobody has seen; ten minutes each night."""
 
 
 def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -23,6 +23,18 @@ _QUOTA = re.compile(
 """In Azure's words, and not in a name that they repeat, such as ml-quota-test."""
 
 
+_OF_THE_SUBSCRIPTION = {
+    "MissingSubscriptionRegistration": "az provider register --wait --namespace NAME, with the "
+    "namespace that Azure names",
+    "ReadOnlyDisabledSubscription": "its credit is used up, or it has ended: upgrade it, or use "
+    "another one (az account list)",
+    "RequestDisallowedByAzure": "this subscription may use some regions alone: make the workspace "
+    "in one of them (az policy assignment list shows allowed locations)",
+    "RequestDisallowedByPolicy": "a policy of your organization forbids it: ask its administrator",
+}
+"""Codes that no role, and no second try, changes -> the fix."""
+
+
 class Missing(Exception):
     """It does not exist. Does not leave the package."""
 
@@ -124,6 +136,8 @@ def _absent(what: str, error: Exception) -> DrillyardError | Missing:
 
 def _of_status(what: str, error: Exception) -> DrillyardError | Missing | Exists:
     status, text = getattr(error, "status_code", None), _text(error)
+    if (fix := _OF_THE_SUBSCRIPTION.get(_code(error))) is not None:
+        return UserError(f"{what}: Azure refused it: {text}", hint=fix)
     if status == 404:
         return _absent(what, error)
     if status == 401:

@@ -45,6 +45,15 @@ _RATE = re.compile(
 )
 """Words of a 403 about the number of requests. A quota of requests has the reason of a quota of
 machines (``quotaExceeded``), and differs in its limit: ``Queries per minute``."""
+_OF_THE_ACCOUNT = {
+    "billing": "link the project to a billing account, which a free trial has too: "
+    "https://console.cloud.google.com/billing/linkedaccount",
+    "has not been used in project": "switch it on, and wait some minutes: gcloud services enable "
+    "compute.googleapis.com storage.googleapis.com",
+    "serviceAccounts.actAs": "you may not use the machines' account: gcloud iam service-accounts "
+    "add-iam-policy-binding EMAIL --member user:YOU --role roles/iam.serviceAccountUser",
+}
+"""Words of a 403 that no role of drillyard's changes -> the fix."""
 _QUOTA_NAME = re.compile(r"[Qq]uota '?(?P<name>[A-Z][A-Z0-9_]+)'?")
 
 
@@ -126,7 +135,7 @@ def translate(error: Exception, what: str, project: str) -> Exception:
     if isinstance(error, api.Forbidden) and not limits_requests(error.response):
         if _reasons(error) & _QUOTA_REASONS:
             return NoRoom(f"{what}: {text}", hint=quota_hint(text, project))
-        return AccessDenied(f"{what}: no permission: {text}", hint=_RIGHTS)
+        return AccessDenied(f"{what}: no permission: {text}", hint=fix_of_refusal(text) or _RIGHTS)
     if isinstance(error, auth.DefaultCredentialsError):
         return SignInRefused(f"{what}: no Google credentials are found here", hint=_NO_LOGIN)
     if isinstance(error, api.Unauthorized | auth.GoogleAuthError) and not retryable(error):
@@ -138,6 +147,11 @@ def translate(error: Exception, what: str, project: str) -> Exception:
         f"{what}: {text}",
         hint="it was tried again; https://status.cloud.google.com shows outages",
     )
+
+
+def fix_of_refusal(text: str) -> str | None:
+    """Returns the fix of a refusal that is about the account; None: a role may be missing."""
+    return next((fix for word, fix in _OF_THE_ACCOUNT.items() if word in text), None)
 
 
 def limits_requests(answer: Response | None) -> bool:

@@ -17,6 +17,7 @@ from drillyard.system.clock import SYSTEM, Clock
 from drillyard_backends import sign_ins
 from drillyard_backends.gcp import catalogue, prerequisites, prices, rights
 from drillyard_backends.gcp.catalogue import Catalogue
+from drillyard_backends.gcp.errors import fix_of_refusal
 from drillyard_backends.gcp.read_only_client import Line, Reader
 from drillyard_backends.gcp.settings import GcpConfig
 from drillyard_backends.gcp.zones import candidates, hourly
@@ -271,8 +272,9 @@ def _login(reader: Reader, config: GcpConfig) -> Iterator[Finding]:
         yield problem(
             "login",
             f"{who} does not see project {config.project!r}: {answer.message}",
-            "is backends.gcp.project right, and the identity? gcloud projects list; gcloud auth "
-            "application-default login",
+            fix_of_refusal(answer.message)
+            or "is backends.gcp.project right, and the identity? gcloud projects list; gcloud "
+            "auth application-default login",
         )
 
 

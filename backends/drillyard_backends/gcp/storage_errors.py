@@ -8,7 +8,7 @@ from functools import partial
 from drillyard.errors import CorruptObject, StoreUnavailable
 from drillyard.mailbox.store import ObjectMissing
 from drillyard_backends.buckets import KeyTaken, first_line, translating, unread
-from drillyard_backends.gcp.errors import limits_requests
+from drillyard_backends.gcp.errors import fix_of_refusal, limits_requests
 
 _NO_BUCKET = "bucket does not exist"
 _TOO_MANY = "it was tried again; Google counts requests per minute"
@@ -56,7 +56,8 @@ def _known(url: str, key: str, error: Exception) -> Exception | None:
     if isinstance(error, api.Forbidden):
         return StoreUnavailable(
             f"store {url}: no permission at {key or 'the bucket'}: {words}",
-            hint="grant roles/storage.objectAdmin on the bucket to this identity",
+            hint=fix_of_refusal(words)
+            or "grant roles/storage.objectAdmin on the bucket to this identity",
         )
     return StoreUnavailable(
         f"store {url}{where}: {words}", hint="it was tried again; check the network connection"

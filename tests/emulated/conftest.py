@@ -85,8 +85,12 @@ def azure(request, tmp_path_factory):
 
 
 @pytest.fixture
-def settings(azure):
+def settings(azure, monkeypatch):
     """Of a backend in that workspace, which is afterwards as it was."""
+    from drillyard_backends.azure import jobs, known_clusters
+
+    for module in (jobs, known_clusters):
+        monkeypatch.setattr(module, "FRESH_S", 0.1)  # most tests wait for what is read next
     usual = azure.state()["physics"]
     prefix = f"lab-{uuid.uuid4().hex[:8]}"
     yield named(azure, image="mcr.example/drillyard:1", compute=None, prefix=prefix)

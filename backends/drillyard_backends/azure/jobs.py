@@ -185,8 +185,9 @@ class Jobs:
         self._cancelled: dict[str, float] = {}
         """Job -> when its end was last asked for."""
 
-    def look(self, fresh_s: float = FRESH_S) -> list[Job]:
-        """All jobs of the lease, from a listing that is at most so old."""
+    def look(self, fresh_s: float | None = None) -> list[Job]:
+        """All jobs of the lease, from a listing that is at most so old; default: ``FRESH_S``."""
+        fresh_s = FRESH_S if fresh_s is None else fresh_s
         with self._lock:
             now = self._clock.monotonic()
             if self._looked_at is None or now - self._looked_at > fresh_s:
@@ -213,7 +214,7 @@ class Jobs:
             if now - self._unseen.setdefault(name, now) >= SETTLED_S:
                 del self._known[name], self._unseen[name]
 
-    def of(self, ticket: str, fresh_s: float = FRESH_S) -> Job | None:
+    def of(self, ticket: str, fresh_s: float | None = None) -> Job | None:
         """The job that works on a ticket's run, or else the newest one that did."""
         run = ticket.rpartition(".")[0]
         known = [j for j in self.look(fresh_s) if j.name not in self._given_up]

@@ -14,7 +14,7 @@ from drillyard_backends.azure.service import Service
 
 SETTLED_S = 120.0
 """Seconds for which a new cluster may be reported as missing; after that it is gone."""
-_FRESH_S = 4.0
+FRESH_S = 4.0
 
 
 class KnownClusters:
@@ -39,7 +39,7 @@ class KnownClusters:
         with self._lock:
             now = self._clock.monotonic()
             known = self._read.get(name)
-            if known is None or now - known[0] > _FRESH_S:
+            if known is None or now - known[0] > FRESH_S:
                 known = self._read[name] = now, clusters.find(self._service, name)
                 if known[1] is not None:
                     self._seen.add(name)

@@ -6,6 +6,7 @@ pytest.importorskip("azure.ai.ml")
 
 from drillyard.backend import Liveness
 from drillyard.errors import ControlPlaneError, UserError
+from drillyard.leases import release
 from drillyard_backends.azure import clusters, known_clusters
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.errors import Exists
@@ -98,8 +99,9 @@ def test_a_cluster_that_is_missing_for_long_is_gone(azure, backend, monkeypatch)
     assert another(backend).probe(lease) is Liveness.GONE
 
 
-def test_a_conflict_at_the_end_is_asked_again(azure, backend):
+def test_a_conflict_at_the_end_is_asked_again(azure, backend, monkeypatch):
     """409 while it is being made: neither an error of the user's nor of ours."""
+    monkeypatch.setattr(release, "_ASK_AGAIN_S", 0.2)
     azure.physics(create_s=1.0)
     lease = backend.provision(order_of(backend))
     gone(azure, backend, lease)

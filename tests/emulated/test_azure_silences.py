@@ -13,7 +13,7 @@ from azure.core.exceptions import ClientAuthenticationError
 
 from drillyard.errors import ControlPlaneError, SignInRefused
 from drillyard.leases.release import release_confirmed
-from drillyard_backends.azure import capacity, jobs, rest, start
+from drillyard_backends.azure import capacity, jobs, known_clusters, rest, start
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.errors import translated
 from drillyard_backends.azure.login import credential
@@ -53,8 +53,9 @@ def played(tmp_path, monkeypatch):
     credential.cache_clear()
 
 
-def test_a_cluster_without_a_node_says_azure_s_own_reason(played):
+def test_a_cluster_without_a_node_says_azure_s_own_reason(played, monkeypatch):
     """`--fault cores=0`: the list of quotas has room, and no node comes."""
+    monkeypatch.setattr(known_clusters, "FRESH_S", 0.1)
     rehearsal, backend = played("cores=0")
     lease = rented(backend, order_of(backend))
     assert backend.reasons(lease) == [], "nothing waits for a node yet"

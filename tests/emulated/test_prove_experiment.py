@@ -77,8 +77,8 @@ def told(bench, kind, claim, expected):
     return seen.evidence
 
 
-def proved(bench, **more):
-    prover = bench.prover(0.05, uses=order(**more.pop("order", {})), **more)
+def proved(bench, pace=0.05, **more):
+    prover = bench.prover(pace, uses=order(**more.pop("order", {})), **more)
     prover.probes = tuple(p for p in prover.probes if p.name != "a machine ends itself")
     bench.report = bench.proof(prover)
     return bench.report
@@ -150,6 +150,29 @@ def test_a_machine_without_a_way_to_the_store_says_so(gcp_bench):
     seen = verdicts(bench.report, "G101")[0]
     assert seen.verdict is FAILS, bench.report.findings
     assert "storage.googleapis.com cannot be reached" in seen.evidence
+    bench.nothing_left()
+
+
+def test_a_driver_that_appears_late_is_waited_for(gcp_bench, tmp_path):
+    """Images that install it take ten minutes and more, and a proof waited for less."""
+    bench, asked = gcp_bench, tmp_path / "asked"
+    card = tmp_path / "pci" / "0000:00:04.0"
+    card.mkdir(parents=True)
+    (card / "vendor").write_text("0x10de\n")
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "nvidia-smi"
+    # The script asks every five seconds: twenty pass, and a boot may take eighteen here.
+    program.write_text(
+        f"#!/bin/sh\necho >>{asked}; [ $(wc -l <{asked}) -gt 4 ] && echo 580.126.09\n"
+    )
+    program.chmod(0o755)
+    lie = {"DRILLYARD_PCI": str(tmp_path / "pci"), "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
+    bench.cloud.ask("machine_env", **QUICK, **lie)
+    try:
+        proved(bench, pace=0.03, machine_types=["g2-standard-4"], order={"gpus": 1})
+    finally:
+        bench.cloud.ask("machine_env", **dict.fromkeys([*QUICK, *lie]))
+    assert verdicts(bench.report, "G35")[0].verdict is HOLDS
     bench.nothing_left()
 
 

@@ -93,7 +93,7 @@ G42 deleting a group deletes all its machines
 G120 the permissions of drillyard's role are enough to rent and to end
   requests are refused as forbidden; `reap` by a person with more rights ends what is left
 """)
-SET_UP_S = 900.0
+SET_UP_S = DRIVER_S = 900.0
 START_S, BOOT_S, SOON_S, PREEMPT_S, LEAVE_S, END_S = 240.0, 600.0, 60.0, 180.0, 300.0, 300.0
 
 
@@ -184,7 +184,8 @@ def boot(scene: GcpScene) -> Iterator[Observation]:
         scene.last_words = _last_words(scene) or scene.last_words
         return all(scene.started(name) for name in names) or not scene.rows()
 
-    scene.until(decided, BOOT_S)
+    # Some images install the driver of a GPU first; the end of the paid time limits it anyway.
+    scene.until(decided, BOOT_S + (DRIVER_S if scene.order.gpus else 0.0))
     together = CLAIMS.of("G35 G101 G144 G145 G151")
     mute = sorted(name for name in names if not scene.started(name))
     if mute:

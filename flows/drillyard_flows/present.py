@@ -23,7 +23,7 @@ from drillyard_flows.events import Watch
 from drillyard_flows.stage_graph import Graph
 from drillyard_tasks.machines import provision, setup, teardown
 from drillyard_tasks.parts import stage, trial
-from drillyard_tasks.publisher import SHORT_S, Publisher
+from drillyard_tasks.session import Session
 from drillyard_tasks.work import evaluate, store, train
 
 ATTACHED: ContextVar[tuple[Driver, Bodies] | None] = ContextVar("drillyard-session", default=None)
@@ -31,10 +31,10 @@ ATTACHED: ContextVar[tuple[Driver, Bodies] | None] = ContextVar("drillyard-sessi
 
 GRAPH: ContextVar[Graph | None] = ContextVar("drillyard-graph", default=None)
 """The stages that the running flow shows, or None."""
-_OF_RUNS: dict[str, Task[..., Any]] = {
-    Phase.TRAIN.value: train,
-    Phase.EVALUATE.value: evaluate,
-    Phase.STORE.value: store,
+_OF_MACHINES: dict[str, Task[..., Any]] = {
+    "provision": provision,
+    "setup": setup,
+    "teardown": teardown,
 }
 _LAST = (Phase.STORE.value, TRIAL)
 """Phases that no other phase waits for."""
@@ -63,12 +63,18 @@ def present(driver: Driver, bodies: Bodies) -> None:
                 context.run_results.clear()
             if body.phase in _LAST:
                 futures[body.key].add_done_callback(partial(_forget, futures, body.key))
+            if body.run:
+                futures[body.key].add_done_callback(partial(_end, tasks.session, body.key))
         for future in list(futures.values()):
             future.wait()
 
 
 def _forget(futures: dict[str, PrefectFuture[Any]], key: str, _: PrefectFuture[Any]) -> None:
     futures.pop(key, None)
+
+
+def _end(session: Session, key: str, _: PrefectFuture[Any]) -> None:
+    session.forget(key)
 
 
 def present_graph(graph: Graph) -> None:
@@ -107,43 +113,20 @@ class _Tasks:
     """Starts the task run that shows a phase."""
 
     def __init__(self, driver: Driver) -> None:
-        self._driver = driver
-        # Only a study has so many trainings that the artifacts of short ones would cost time.
-        self._publisher = Publisher(short_s=0.0 if driver.study is None else SHORT_S)
-        self._made: dict[tuple[str, bool], Task[..., Any]] = {}
-        mailbox = driver.mailbox
-        self._place = {
-            "store": mailbox.store.url,
-            "experiment": mailbox.experiment,
-            "identity": mailbox.experiment_record().identity,
+        self.session = Session(driver)
+        tags = tags_of(driver)
+        # Prefect reads a task's source each time it makes one.
+        self._of_runs = {
+            Phase.TRAIN.value: train.with_options(tags=tags),
+            Phase.EVALUATE.value: evaluate,
+            Phase.STORE.value: store,
         }
 
     def submit(self, body: Body, before: list[PrefectFuture[Any]]) -> PrefectFuture[Any]:
         """Starts the task run of a phase."""
-        if body.phase == "provision":
-            return provision.submit(body, self._driver)
-        if body.phase == "setup":
-            return setup.submit(body)
-        if body.phase == "teardown":
-            return teardown.submit(body)
         if body.phase == TRIAL:
             return trial.submit(body)
-        # The mailbox decides what is open, not Prefect's cache.
-        is_open = self._driver.mailbox.accepted(body.run, Phase(body.phase)) is None
-        return self._task(body.phase, is_open).submit(
-            body,
-            self._driver,
-            self._publisher,
-            **self._place,
-            ticket=body.key,
-            generation=self._driver.generation(body.key),
-            wait_for=before,
-        )
-
-    def _task(self, phase: str, is_open: bool) -> Task[..., Any]:
-        """Returns the task of a phase; Prefect reads a task's source each time it makes one."""
-        key = phase, is_open
-        if key not in self._made:
-            tags = tags_of(self._driver) if phase == Phase.TRAIN.value else None
-            self._made[key] = _OF_RUNS[phase].with_options(tags=tags, refresh_cache=is_open)
-        return self._made[key]
+        self.session.offer(body)
+        if body.phase in _OF_MACHINES:
+            return _OF_MACHINES[body.phase].submit(self.session)
+        return self._of_runs[body.phase].submit(self.session, body.run, wait_for=before)

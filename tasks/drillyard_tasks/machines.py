@@ -1,4 +1,4 @@
-"""The tasks ``provision``, ``setup`` and ``teardown``, which wait for machines."""
+"""The tasks ``provision``, ``setup`` and ``teardown``, which rent, prepare and end machines."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ from prefect import get_run_logger, task
 
 from drillyard.backend import HasConsole, Lease
 from drillyard.documents.json_types import JsonObject
-from drillyard.driver.bodies import Body, ReadyWorkers
-from drillyard.driver.driver import Driver
+from drillyard.driver.bodies import ReadyWorkers
 from drillyard.errors import Stopped
 from drillyard_tasks.common import INFRASTRUCTURE, EndState, stopped
 from drillyard_tasks.publisher import artifact_key
+from drillyard_tasks.session import Session
 
 
 @task(name="provision", task_run_name="provision", **INFRASTRUCTURE)
-def provision(body: Body, driver: Driver) -> JsonObject | EndState:
-    """Waits for the lease.
+def provision(session: Session) -> JsonObject | EndState:
+    """Rents the machines, or adopts those that an earlier driver rented.
 
     Args:
-        body: The phase.
-        driver: Driver that knows the backend.
+        session: The experiment.
 
     Returns:
         ``{"lease", "backend", "workers"}``, or a Cancelled state.
@@ -28,12 +27,13 @@ def provision(body: Body, driver: Driver) -> JsonObject | EndState:
         DrillyardError: The backend failed: no capacity, no permission, a wrong order.
     """
     try:
-        lease = body.join_for(Lease)
+        lease = session.body("provision").join_for(Lease)
     except Stopped as error:
         return stopped(error)
     get_run_logger().info("lease %s on %s", lease.lease_id, lease.backend)
-    if isinstance(driver.backend, HasConsole):
-        _link(driver.backend.console(lease), driver.mailbox.experiment)
+    backend = session.driver.backend
+    if isinstance(backend, HasConsole):
+        _link(backend.console(lease), session.name)
     return {
         "lease": lease.lease_id,
         "backend": lease.backend,
@@ -56,11 +56,11 @@ def _link(page: str, experiment: str) -> None:
 
 
 @task(name="setup", task_run_name="setup", **INFRASTRUCTURE)
-def setup(body: Body) -> list[str] | EndState:
-    """Waits for workers.
+def setup(session: Session) -> list[str] | EndState:
+    """Waits until the workers have everything that the experiment needs.
 
     Args:
-        body: The phase.
+        session: The experiment.
 
     Returns:
         Ids of the workers that are ready, or a Cancelled state.
@@ -70,7 +70,7 @@ def setup(body: Body) -> list[str] | EndState:
         WorkerLost: No worker registered.
     """
     try:
-        workers = body.join_for(ReadyWorkers).workers
+        workers = session.body("setup").join_for(ReadyWorkers).workers
     except Stopped as error:
         return stopped(error)
     get_run_logger().info("%d worker(s) ready", len(workers))
@@ -78,14 +78,14 @@ def setup(body: Body) -> list[str] | EndState:
 
 
 @task(name="teardown", task_run_name="teardown", **INFRASTRUCTURE)
-def teardown(body: Body) -> None:
-    """Waits until every lease is gone, confirmed by its provider.
+def teardown(session: Session) -> None:
+    """Ends every lease, and waits until its provider no longer lists it.
 
     Args:
-        body: The phase.
+        session: The experiment, which can do no more after this.
 
     Raises:
         TeardownUnconfirmed: The provider still lists a lease.
     """
-    body.join()
+    session.body("teardown").join()
     get_run_logger().info("all leases were torn down")

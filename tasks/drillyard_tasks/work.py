@@ -1,20 +1,20 @@
-"""The tasks ``train``, ``evaluate`` and ``store``, which wait for a run's ticket and show it."""
+"""The tasks ``train``, ``evaluate`` and ``store``, which do one phase of a run each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from prefect import Task, get_run_logger, task
 from prefect.states import Completed
 
 from drillyard.documents.json_types import JsonObject
-from drillyard.driver.bodies import Body
-from drillyard.driver.driver import Driver
 from drillyard.errors import Stopped
+from drillyard.mailbox.mailbox import ticket_id
 from drillyard.mailbox.records import Accepted, Phase
 from drillyard.mailbox.status import Status
-from drillyard_tasks.common import WORK, EndState, Reference, reference, stopped
-from drillyard_tasks.publisher import Publisher
+from drillyard_tasks.common import WORK, EndState, Reference, reference, stopped, title
+from drillyard_tasks.session import Session
 
 Describe = Callable[[JsonObject], str]
 """Describes the summary of an accepted result in one line for the log."""
@@ -23,39 +23,30 @@ Describe = Callable[[JsonObject], str]
 def work_task(phase: Phase, describe: Describe) -> Task[..., Reference | EndState]:
     """Returns the task of one phase of a run."""
 
-    @task(name=phase.value, task_run_name="{body.title}", **WORK)
-    def work(
-        body: Body,
-        driver: Driver,
-        publisher: Publisher,
-        *,
-        store: str,
-        experiment: str,
-        identity: str,
-        ticket: str,
-        generation: int,
-    ) -> Reference | EndState:
-        """Waits for a run's phase and shows its progress.
+    def name(parameters: dict[str, Any]) -> str:
+        return title(parameters, phase.value)
+
+    @task(name=phase.value, task_run_name=name, **WORK)  # type: ignore[arg-type]
+    def work(session: Session, run: str) -> Reference | EndState:
+        """Does a phase of a run, or returns the result that it has, and shows its progress.
 
         Args:
-            body: The phase.
-            driver: Driver that knows the progress.
-            publisher: Shows the progress on Prefect's pages.
-            store: URL of the mailbox's store; part of the cache key, as are the next four.
-            experiment: The experiment's name.
-            identity: sha256 over what changes results.
-            ticket: The ticket, ``t0001-s42.train``.
-            generation: How often the finished ticket was reopened.
+            session: The experiment.
+            run: The run, ``t0001-s42``.
 
         Returns:
-            Reference of the accepted result; a Cancelled state after a requested stop, so that
-            Prefect shows it.
+            Reference of the accepted result: ``{"run", "phase", "attempt", "status", "manifest",
+            "manifest_sha256"}``. The state is called Cached if the result is older than the
+            session, and Pruned if a study ended the run early. After a requested stop, a Cancelled
+            state.
 
         Raises:
+            WorkerLost: The attempt was lost, and another one follows: Prefect's retry shows it.
             DrillyardError: The phase failed.
         """
-        log = get_run_logger()
-        with publisher.publishing(driver, experiment, body.run, ticket, log):
+        log, ticket = get_run_logger(), ticket_id(run, phase)
+        body = session.body(phase.value, run)
+        with session.publisher.publishing(session.driver, session.name, run, ticket, log):
             try:
                 accepted = body.join_for(Accepted)
             except Stopped as error:
@@ -66,6 +57,8 @@ def work_task(phase: Phase, describe: Describe) -> Task[..., Reference | EndStat
         result = reference(accepted)
         if accepted.status is Status.PRUNED:
             return Completed(name="Pruned", data=result)
+        if accepted.ended_at < session.driver.opened_at:
+            return Completed(name="Cached", message="it was finished before", data=result)
         return result
 
     return work

@@ -1,7 +1,9 @@
 """The phases of a session, for what shows them. The session does the work of each phase once.
 
 A view (such as Prefect) joins the body of a phase that it shows. That reports to the session that
-the phase is shown, and waits for its end. A session waits for a view only for a limited time.
+the phase is shown, and waits for its end. An attempt that is lost ends the wait with an error, so
+that the view can show the next one as a retry; the session waits for none of this. A session waits
+for a view only for a limited time.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from drillyard.backend import Lease
-from drillyard.errors import Bug
+from drillyard.errors import Bug, WorkerLost
 from drillyard.mailbox.records import Accepted, TrialOutcome, WorkerRecord
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ class Body:
         run: Its run; empty for a phase without one.
         before: Key of the body before it in its run; None for the first.
         future: Its result.
+        delivered: Whether ``join`` has returned or raised the result.
     """
 
     def __init__(
@@ -58,17 +61,41 @@ class Body:
         self.before = before
         self.future: Future[Result] = Future()
         self.joined = threading.Event()
+        self.delivered = False
         self._on_join: Callable[[], None] = lambda: None
+        self._lost: deque[WorkerLost] = deque()
+        self._news = threading.Condition()
+        self.future.add_done_callback(lambda _: self._tell())
 
     def join(self) -> Result:
-        """Report that the phase is shown, and wait for its end.
+        """Report that the phase is shown, and wait for its end, or for the end of an attempt.
 
         Raises:
+            WorkerLost: An attempt was lost, and another one follows: call again. Each lost
+                attempt is raised once.
             DrillyardError: The phase failed.
         """
         self.joined.set()
         self._on_join()
+        with self._news:
+            self._news.wait_for(lambda: self._lost or self.done)
+            if self._lost:
+                raise self._lost.popleft()
+        self.delivered = True
         return self.future.result()
+
+    def lose(self, error: WorkerLost) -> None:
+        """Add an attempt that was lost, and that another one follows.
+
+        Args:
+            error: What ended it.
+        """
+        self._lost.append(error)
+        self._tell()
+
+    def _tell(self) -> None:
+        with self._news:
+            self._news.notify_all()
 
     def join_for(self, kind: type[R]) -> R:
         """``join``, for a phase whose result is of a known type.

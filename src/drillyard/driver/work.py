@@ -7,7 +7,7 @@ from concurrent.futures import Executor, Future
 
 from drillyard.driver.bodies import TRIAL, Bodies, Body
 from drillyard.driver.driver import Driver
-from drillyard.errors import DrillyardError, RunFailed, Stopped
+from drillyard.errors import DrillyardError, RunFailed, Stopped, WorkerLost
 from drillyard.mailbox.mailbox import ticket_id, trial_id
 from drillyard.mailbox.records import PHASES, Accepted, TrialOutcome
 from drillyard.mailbox.status import Status
@@ -45,13 +45,15 @@ class Work:
         self._open_trials: dict[int, Body] = {}
         """Number -> the body of a trial that was offered and has not ended."""
         self._settling: dict[str, Future[Accepted]] = {}
+        self._attempts: dict[str, int] = {}
+        """Open ticket -> its attempt that is not known to be lost."""
         self._last: dict[str, str | None] = {}
         """Run -> its ticket that ended last; None: the run has no further ticket."""
         self._changes = -1
         self._states: dict[str, TicketState] = {}
         """The states at the last look."""
-        self._due: set[str] = set()
-        """Runs to look at again, although their states have not changed."""
+        self._due: dict[str, None] = {}
+        """Runs to look at, in order: also one whose last look ended with an error."""
         self._trials = 0
         self._names: dict[str, str] = {}
 
@@ -81,17 +83,17 @@ class Work:
 
     def _tickets(self) -> None:
         before, states = self._states, self._driver.states()
-        runs = {
+        self._due |= {
             state.ticket.run: None
             for ticket, state in states.items()
             if before.get(ticket) is not state
         }
-        runs.update(dict.fromkeys(self._due))
-        self._states, self._due = states, set()
-        for run in runs:
+        self._states = states
+        for run in list(self._due):
             if run not in self._last or self._last[run] is not None:
                 tickets = (ticket_id(run, phase) for phase in PHASES)
                 self._advance(run, [states[t] for t in tickets if t in states])
+            del self._due[run]
 
     def _advance(self, run: str, own: list[TicketState]) -> None:
         """Offer the first open ticket of a run; settle it if it has ended."""
@@ -107,11 +109,29 @@ class Work:
         if ticket not in self._open:
             body = Body(state.ticket.phase.value, ticket, self._title(state), run=run, before=last)
             self._open[ticket] = body
+            # An attempt of an earlier driver that still runs counts as one of this session.
+            at_work = state.status is Status.RUNNING
+            self._attempts[ticket] = (state.attempt or 0) + (not at_work)
             self._bodies.offer(body)
+        self._look_for_lost(state)
         if state.status.ended and ticket not in self._settling:
             settled = self._settle.submit(self._driver.result, state)
             settled.add_done_callback(lambda _: self._wake())
             self._settling[ticket] = settled
+
+    def _look_for_lost(self, state: TicketState) -> None:
+        """Tell the body of each attempt that was lost and that another one follows."""
+        ticket, ending = state.ticket.ticket, state.ending
+        first = self._attempts[ticket]
+        again = not state.status.ended and ending is not None and ending.ticket == ticket
+        for attempt in range(first, (state.attempt or 0) + again):
+            if attempt != state.attempt or ending is None:
+                ending = self._driver.mailbox.ending(ticket, attempt)
+            why = f": {ending.message}" if ending is not None and ending.message else ""
+            cause = ending.cause.value if ending is not None and ending.cause else "unknown"
+            text = f"attempt {attempt} of {ticket} was lost ({cause}){why}"
+            self._open[ticket].lose(WorkerLost(f"{text}; attempt {attempt + 1} follows"))
+            self._attempts[ticket] = attempt + 1
 
     def _title(self, state: TicketState) -> str:
         run = state.ticket.run
@@ -124,12 +144,12 @@ class Work:
         for ticket, verified in list(self._settling.items()):
             if not verified.done():
                 continue
-            del self._settling[ticket]
+            del self._settling[ticket], self._attempts[ticket]
             body = self._open.pop(ticket)
             error = verified.exception()
             if error is None:
                 self._last[body.run] = body.key
-                self._due.add(body.run)  # its next one may have ended already
+                self._due[body.run] = None  # its next one may have ended already
                 body.future.set_result(verified.result())
             else:
                 self._last[body.run] = None

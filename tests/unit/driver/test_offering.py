@@ -9,14 +9,23 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from drillyard.driver.bodies import Bodies, Body
 from drillyard.driver.going_on import MOST_LINES, going_on
 from drillyard.driver.work import Work
-from drillyard.errors import Stopped
+from drillyard.errors import InfrastructureError, Stopped, WorkerLost
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.mailbox import run_id, ticket_id
-from drillyard.mailbox.records import PHASES, Board, ExperimentRecord, Phase, TicketRecord
-from drillyard.mailbox.status import Status
+from drillyard.mailbox.records import (
+    PHASES,
+    Board,
+    Ending,
+    ExperimentRecord,
+    Phase,
+    TicketRecord,
+)
+from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import TicketState, ticket_states
 from drillyard.runs import checkpoints
 
@@ -111,6 +120,103 @@ def test_what_follows_a_training_is_offered_when_a_worker_takes_it():
     assert offered(Phase.STORE, Status.CANCELLED) == ["train", "evaluate", "store"]
     assert work.over
     assert isinstance(bodies.seen[-1].future.exception(), Stopped)
+
+
+def test_a_store_that_is_away_for_a_moment_hides_no_run():
+    answers = [InfrastructureError("away"), SimpleNamespace(name=None), SimpleNamespace(name=None)]
+
+    def run(run: str) -> SimpleNamespace:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    driver, bodies = Driver(), Seen()
+    driver.mailbox = SimpleNamespace(run=run)
+    tickets = [
+        TicketRecord(ticket=f"{run}.train", run=run, phase=Phase.TRAIN, posted_at=0.0)
+        for run in (RUN, "t0001-s2")
+    ]
+    states = {t.ticket: TicketState(t, Status.RUNNING, 1) for t in tickets}
+    driver.states = lambda: states  # type: ignore[method-assign]
+    work = Work(driver, bodies, AtOnce())  # type: ignore[arg-type]
+    with pytest.raises(InfrastructureError):
+        work.look()
+    work.look()
+    assert [body.run for body in bodies.seen] == [RUN, "t0001-s2"]
+
+
+def ended(attempt: int, cause: Cause, message: str = "") -> Ending:
+    return Ending(
+        ticket=f"{RUN}.train",
+        attempt=attempt,
+        status=Status.FAILED,
+        cause=cause,
+        message=message,
+        by="w",
+        ended_at=0.0,
+    )
+
+
+def test_each_attempt_that_another_one_follows_ends_one_wait_for_the_phase():
+    endings = {
+        1: ended(1, Cause.PREEMPTION),
+        3: ended(3, Cause.INFRASTRUCTURE, "no answer"),
+        4: ended(4, Cause.PREEMPTION),
+    }
+    ticket = TicketRecord(ticket=f"{RUN}.train", run=RUN, phase=Phase.TRAIN, posted_at=0.0)
+    driver, bodies = Driver(), Seen()
+    driver.mailbox = SimpleNamespace(
+        run=lambda run: SimpleNamespace(name=None), ending=lambda _, number: endings.get(number)
+    )
+    work = Work(driver, bodies, AtOnce())  # type: ignore[arg-type]
+
+    def look(status: Status, attempt: int | None, ending: int | None = None) -> None:
+        state = TicketState(ticket, status, attempt, ending=endings.get(ending or 0))
+        driver.states = lambda: {ticket.ticket: state}  # type: ignore[method-assign]
+        driver.changes += 1
+        for _ in range(3):
+            work.look()
+
+    # The first attempt is of an earlier driver, and was lost before this session.
+    look(Status.PREEMPTED, 1, 1)
+    look(Status.RUNNING, 2)
+    look(Status.RUNNING, 4)  # two ended between two looks
+    look(Status.PREEMPTED, 4, 4)
+    look(Status.RUNNING, 5)
+    look(Status.SUCCEEDED, 5)
+    (body,) = bodies.seen
+    waits = []
+    while not body.delivered:
+        try:
+            waits.append(str(body.join()))
+        except WorkerLost as lost:
+            waits.append(lost.message)
+    assert waits == [
+        f"attempt 2 of {RUN}.train was lost (unknown); attempt 3 follows",
+        f"attempt 3 of {RUN}.train was lost (infrastructure): no answer; attempt 4 follows",
+        f"attempt 4 of {RUN}.train was lost (preemption); attempt 5 follows",
+        f"{RUN}.train",
+    ]
+
+
+def test_a_running_attempt_of_an_earlier_driver_is_an_attempt_of_this_session():
+    driver, bodies = Driver(), Seen()
+    driver.mailbox = SimpleNamespace(
+        run=lambda run: SimpleNamespace(name=None), ending=lambda *_: None
+    )
+    work = Work(driver, bodies, AtOnce())  # type: ignore[arg-type]
+    ticket = TicketRecord(ticket=f"{RUN}.train", run=RUN, phase=Phase.TRAIN, posted_at=0.0)
+    for status, attempt in ((Status.RUNNING, 3), (Status.RUNNING, 4), (Status.FAILED, 4)):
+        state = TicketState(ticket, status, attempt)
+        driver.states = lambda state=state: {ticket.ticket: state}  # type: ignore[method-assign]
+        driver.changes += 1
+        work.look()
+    (body,) = bodies.seen
+    with pytest.raises(WorkerLost, match="attempt 3"):
+        body.join()
+    work.look()
+    body.join()
 
 
 # -- The sentences about where stopped trainings go on ----------------------------------------

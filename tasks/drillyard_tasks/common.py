@@ -13,7 +13,7 @@ from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Completed
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.driver.bodies import Body
@@ -74,6 +74,11 @@ WORK: dict[str, Any] = {
 def stopped(error: Stopped) -> EndState:
     """Returns the state of a task whose phase was stopped on request, which is not a failure."""
     return Cancelled(message=error.message)
+
+
+def nothing_to_do() -> EndState:
+    """Returns the state of a task about machines that nothing needs."""
+    return Completed(name="Cached", message="every run is finished: no machine is needed")
 
 
 def reference(accepted: Accepted) -> Reference:

@@ -8,7 +8,7 @@ from drillyard.backend import HasConsole, Lease
 from drillyard.documents.json_types import JsonObject
 from drillyard.driver.bodies import ReadyWorkers
 from drillyard.errors import Stopped
-from drillyard_tasks.common import INFRASTRUCTURE, EndState, stopped
+from drillyard_tasks.common import INFRASTRUCTURE, EndState, nothing_to_do, stopped
 from drillyard_tasks.publisher import artifact_key
 from drillyard_tasks.session import Session
 
@@ -26,6 +26,8 @@ def provision(session: Session) -> JsonObject | EndState:
     Raises:
         DrillyardError: The backend failed: no capacity, no permission, a wrong order.
     """
+    if session.finished:
+        return nothing_to_do()
     try:
         lease = session.body("provision").join_for(Lease)
     except Stopped as error:
@@ -69,6 +71,8 @@ def setup(session: Session) -> list[str] | EndState:
         UserError: A worker failed: a package cannot be installed, or a GPU is missing.
         WorkerLost: No worker registered.
     """
+    if session.finished:
+        return nothing_to_do()
     try:
         workers = session.body("setup").join_for(ReadyWorkers).workers
     except Stopped as error:
@@ -78,7 +82,7 @@ def setup(session: Session) -> list[str] | EndState:
 
 
 @task(name="teardown", task_run_name="teardown", **INFRASTRUCTURE)
-def teardown(session: Session) -> None:
+def teardown(session: Session) -> EndState | None:
     """Ends every lease, and waits until its provider no longer lists it.
 
     Args:
@@ -87,5 +91,8 @@ def teardown(session: Session) -> None:
     Raises:
         TeardownUnconfirmed: The provider still lists a lease.
     """
+    if session.finished:
+        return nothing_to_do()
     session.body("teardown").join()
     get_run_logger().info("all leases were torn down")
+    return None

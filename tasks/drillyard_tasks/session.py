@@ -34,6 +34,11 @@ class Session:
         """URL of the store, for ``drillyard.results_of``."""
         return self.driver.mailbox.store.url
 
+    @property
+    def finished(self) -> bool:
+        """Whether there was nothing to do, so that no machine is rented."""
+        return False
+
     def body(self, phase: str, run: str = "") -> Body:
         """Returns a phase that a task waits for.
 
@@ -44,7 +49,7 @@ class Session:
         Raises:
             DrillyardError: This phase cannot begin, or the session has ended.
         """
-        return self._bodies[_key(phase, run)]
+        return self._bodies[self.key(phase, run)]
 
     def title(self, phase: str, run: str = "") -> str:
         """Returns the name of a phase's task run.
@@ -53,7 +58,7 @@ class Session:
             phase: One of the six phases.
             run: The run, for `train`, `evaluate` and `store`.
         """
-        body = self._bodies.get(_key(phase, run))
+        body = self._bodies.get(self.key(phase, run))
         if body is not None or not run:
             return body.title if body is not None else phase
         return f"{phase} {self.driver.mailbox.run(run).name or run}"
@@ -65,8 +70,13 @@ class Session:
             phase: One of the six phases.
             run: The run, for `train`, `evaluate` and `store`.
         """
-        body = self._bodies.get(_key(phase, run))
+        body = self._bodies.get(self.key(phase, run))
         return body is not None and body.delivered
+
+    @staticmethod
+    def key(phase: str, run: str) -> str:
+        """Returns the key of a phase's body."""
+        return ticket_id(run, Phase(phase)) if run else phase
 
     def offer(self, body: Body) -> None:
         """Keeps a phase for the task that shows it."""
@@ -80,7 +90,3 @@ class Session:
 def of(parameters: dict[str, Any]) -> tuple[Session, str]:
     """Returns the session and the run ("" without one) from the parameters of a task."""
     return cast(Session, parameters["session"]), str(parameters.get("run", ""))
-
-
-def _key(phase: str, run: str) -> str:
-    return ticket_id(run, Phase(phase)) if run else phase

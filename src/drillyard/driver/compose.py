@@ -22,7 +22,12 @@ MakeView = Callable[[Loaded, Say], View]
 
 
 def driver_of(
-    loaded: Loaded, store: str, *, say: Say | None = None, allow_change: bool = False
+    loaded: Loaded,
+    store: str,
+    *,
+    say: Say | None = None,
+    allow_change: bool = False,
+    by_request: bool = False,
 ) -> Driver:
     """A driver, not yet open: nothing is written.
 
@@ -31,13 +36,16 @@ def driver_of(
         store: URL of the store.
         say: Gets sentences for the user; default: the log.
         allow_change: Continue under the same name although results will differ.
+        by_request: Do only what ``Driver.request`` names.
 
     Raises:
         UserError: The backend's settings are wrong.
     """
     places = Places.of_spec(loaded.spec)
     mailbox = Mailbox(open_store(store), loaded.spec.name)
-    return Driver(loaded, mailbox, places, on_line=say, allow_change=allow_change)
+    return Driver(
+        loaded, mailbox, places, on_line=say, allow_change=allow_change, by_request=by_request
+    )
 
 
 def stages_of(

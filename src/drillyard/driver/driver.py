@@ -57,6 +57,7 @@ class Driver:
         clock: For waiting and durations. Times in records and deadlines are the store's.
         on_line: Called with a sentence about each thing that the driver does.
         allow_change: Continue although the settings of training changed (``--allow-change``).
+        by_request: Do only what ``request`` names, until ``release``.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Driver:
         clock: Clock = SYSTEM,
         on_line: Callable[[str], None] | None = None,
         allow_change: bool = False,
+        by_request: bool = False,
     ) -> None:
         self.loaded = loaded
         self.spec = loaded.spec
@@ -90,7 +92,10 @@ class Driver:
             say=self.say,
             must_drive=self._lock.must_drive,
             clock=clock,
+            by_request=by_request,
         )
+        self.by_request = by_request
+        self.request, self.release = self._wanted.request, self._wanted.release
         self.study = self._wanted.study
         self._leases = LeaseManager(mailbox, places, self.ledger, clock, self.say)
         self._rental = Rental(self.spec, mailbox, self._leases, self._wanted)
@@ -122,8 +127,9 @@ class Driver:
         """Become the driver and post the open tickets.
 
         Returns:
-            Open tickets in queue order. If there are none, every result is accepted and verified,
-            nothing was rented, leases of earlier drivers are torn down, and this driver is closed.
+            Open tickets in queue order. If there are none, and it is not ``held``, every result is
+            accepted and verified, nothing was rented, leases of earlier drivers are torn down, and
+            this driver is closed.
 
         Raises:
             IdentityChanged: Another experiment under the same name, or other major versions.
@@ -167,9 +173,10 @@ class Driver:
                 if self.study is not None:
                     self.study.begin()
                     todo = [s.ticket for s in self._wanted.read().values() if not s.status.ended]
-                if todo:
+                if todo or (self.held and self._wanted.remaining_runs()):
                     self._begin_loops()
                     return todo
+                self.release()
                 self._end_leases()
             except BaseException:
                 self.close("refused")
@@ -356,8 +363,18 @@ class Driver:
 
     @property
     def changes(self) -> int:
-        """Grows whenever a ticket changed."""
-        return self._watcher.changes
+        """Grows whenever a ticket changed, or was requested."""
+        return self._watcher.changes + self._wanted.requests
+
+    @property
+    def began(self) -> bool:
+        """Whether it watches tickets: it was opened, and something was to do."""
+        return bool(self._loops)
+
+    @property
+    def held(self) -> bool:
+        """Whether a program may still request phases."""
+        return self._wanted.held
 
     @property
     def decided(self) -> bool:

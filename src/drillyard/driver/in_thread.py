@@ -113,26 +113,44 @@ class InThread:
             BaseException: The work raised it; or ``beside``, or another thread in this one, and
                 the work was stopped.
         """
-        context = contextvars.copy_context()  # Prefect's settings are there
-        thread = threading.Thread(
-            target=context.run, args=(self._drive,), name="drillyard-session", daemon=True
-        )
-        with self._signals():
-            try:
-                thread.start()
-                beside(self._wait)
-                while not self._wait(POLL_S):
-                    pass
-            except BaseException as error:
-                if self._left:
-                    raise
-                self._interrupt(f"the program that drives it ended: {type(error).__name__}")
-                self._wait_on()
-                raise
+        with self._signals(), self.running():
+            beside(self._wait)
         if self._signal is signal.SIGINT and self._leave is None:
             raise KeyboardInterrupt
         if self._signal is not None and self._leave is None:
             raise SystemExit(128 + self._signal)
+        return self.outcome()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Start the work, and wait for its end after the block; signals stay as they are.
+
+        Raises:
+            BaseException: The block, or another thread in this one, raised it, and the work was
+                stopped.
+        """
+        context = contextvars.copy_context()  # Prefect's settings are there
+        thread = threading.Thread(
+            target=context.run, args=(self._drive,), name="drillyard-session", daemon=True
+        )
+        try:
+            thread.start()
+            yield
+            while not self._wait(POLL_S):
+                pass
+        except BaseException as error:
+            if self._left:
+                raise
+            self._interrupt(f"the program that drives it ended: {type(error).__name__}")
+            self._wait_on()
+            raise
+
+    def outcome(self) -> Outcome:
+        """How the work ended.
+
+        Raises:
+            BaseException: The work raised it.
+        """
         assert self._result is not None
         if isinstance(self._result, BaseException):
             raise self._result

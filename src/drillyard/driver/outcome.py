@@ -106,7 +106,8 @@ def verdict(driver: Driver, machinery: DrillyardError | None) -> DrillyardError 
         return _study_verdict(driver, machinery)
     mailbox = driver.mailbox
     states = driver.read()
-    if states and all(s.status in (Status.SUCCEEDED, Status.PRUNED) for s in states.values()):
+    done = all(s.status in (Status.SUCCEEDED, Status.PRUNED) for s in states.values())
+    if done and (states or (driver.by_request and machinery is None)):
         return None  # whatever happened before, every result exists
     failed = failures(mailbox, states)
     if failed is not None:

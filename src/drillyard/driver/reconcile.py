@@ -80,15 +80,18 @@ def reconcile(
     mailbox.store.delete(mailbox.key("control/cancel.json"))
     states = ticket_states(mailbox)
     stands = {t for t, _, _ in submit.tickets(p for p in posted if p.number in settled())}
-    over = [
-        t for t, s in states.items() if s.status.ended and s.status not in DONE and t not in stands
-    ]
+    tickets = {ticket for ticket, _, _ in submit.tickets(posted)} - stands
+    over = [t for t, s in states.items() if over_in_vain(s) and t in tickets]
     for line in going_on(mailbox, states):
         say(line)
     must_drive()
     reopen.forgive(mailbox, over)
-    tickets = {ticket for ticket, _, _ in submit.tickets(posted)} - stands
     return [s.ticket for t, s in states.items() if t in tickets and s.status not in DONE]
+
+
+def over_in_vain(state: TicketState) -> bool:
+    """Whether a ticket ended without a result."""
+    return state.status.ended and state.status not in DONE
 
 
 def _watch(

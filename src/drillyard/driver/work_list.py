@@ -1,16 +1,23 @@
 """The work of one experiment: its trials, their tickets, and the states of these.
 
 Without a study, the file defines all of it from the beginning. In a study, the search chooses
-trials one after the other, so that the work grows.
+trials one after the other, so that the work grows. By request, a program names each phase of each
+run when it needs it, until it releases the experiment.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from drillyard.driver.reconcile import DONE
+from drillyard.driver import reopen
+from drillyard.driver.reconcile import DONE, over_in_vain
+from drillyard.errors import NotFound, UserError
 from drillyard.mailbox import Mailbox
+from drillyard.mailbox.mailbox import ticket_id
+from drillyard.mailbox.records import PHASES, Phase
 from drillyard.mailbox.ticket_states import TicketState, ticket_states
 from drillyard.runs import submit
 from drillyard.spec import ExperimentSpec
@@ -32,6 +39,7 @@ class WorkList:
         say: Called with a sentence about each decision of a study.
         must_drive: Raises once another driver took over.
         clock: For times in records.
+        by_request: Only what is requested has tickets; not for a study.
     """
 
     def __init__(
@@ -45,6 +53,7 @@ class WorkList:
         say: Callable[[str], None],
         must_drive: Callable[[], None],
         clock: Clock,
+        by_request: bool = False,
     ) -> None:
         self._spec = spec
         self._mailbox = mailbox
@@ -52,9 +61,16 @@ class WorkList:
         self._must_drive = must_drive
         self._clock = clock
         self._trials = submit.plain(spec) if spec.study is None else []
+        self.by_request = by_request
+        self.held = by_request
+        """Whether more may be requested."""
+        self.requests = 0
+        if by_request:
+            self._trials = [replace(trial, phases=()) for trial in self._trials]
         self._tickets = {ticket for ticket, _, _ in submit.tickets(self._trials)}
         self._of: tuple[dict[str, TicketState], set[str], dict[str, TicketState]] = ({}, set(), {})
         """The last states and tickets that ``of`` was asked about, and its answer."""
+        self._requesting = threading.Lock()
         self.study: Search | None = None
         if spec.study is not None:
             from drillyard.studies.search import Search  # a plain experiment needs none of it
@@ -81,12 +97,66 @@ class WorkList:
             self._tickets = {ticket for ticket, _, _ in submit.tickets(self._trials)}
         return self._trials
 
+    def request(self, run: str, phase: Phase) -> None:
+        """Post the ticket of a phase of a run, or open it again if it ended without a result.
+
+        Raises:
+            NotFound: The file has no such run.
+            UserError: A phase before it has no result and was not requested, or nothing more can
+                be requested.
+        """
+        runs = {run: (seed, trial) for run, seed, trial in submit.runs(self._trials)}
+        if run not in runs:
+            names = ", ".join(runs)
+            raise NotFound(f"{self._spec.name} has no run {run!r}", hint=f"one of: {names}")
+        with self._requesting:
+            ticket = ticket_id(run, phase)
+            if ticket in self._tickets:
+                return
+            if not self.held:
+                raise UserError(
+                    f"{ticket} was requested after the teardown",
+                    hint=f"call `{phase.value}` before `teardown`, or open another session",
+                )
+            for earlier in PHASES[: PHASES.index(phase)]:
+                known = ticket_id(run, earlier) in self._tickets
+                if not known and self._mailbox.accepted(run, earlier) is None:
+                    raise UserError(
+                        f"{ticket} needs the result of {earlier.value}",
+                        hint=f"call `{earlier.value}(session, {run!r})` before it",
+                    )
+            seed, trial = runs[run]
+            self._must_drive()
+            state = ticket_states(self._mailbox).get(ticket)
+            if state is not None and over_in_vain(state):
+                reopen.forgive(self._mailbox, [ticket])
+            alone = replace(trial, seeds=(seed,), phases=(phase,))
+            position = list(runs).index(run)
+            submit.post_trials(
+                self._spec,
+                self._mailbox,
+                [alone],
+                self._must_drive,
+                first=position,
+                clock=self._clock,
+            )
+            self._tickets = self._tickets | {ticket}
+            self.requests += 1
+
+    def release(self) -> None:
+        """Nothing more will be requested."""
+        self.held = False
+
     def settled(self) -> set[int]:
         """Numbers of a study's trials that were judged."""
         return set() if self.study is None else self.study.book.settled()
 
     def remaining_runs(self) -> int:
         """The number of open runs, with those that a study has not chosen yet."""
+        if self.by_request:
+            last, states = PHASES[-1], self._all_states()
+            stored = [states.get(ticket_id(run, last)) for run, _, _ in submit.runs(self._trials)]
+            return sum(state is None or state.status not in DONE for state in stored)
         open_ = {s.ticket.run for s in self.states().values() if s.status not in DONE}
         return len(open_) if self.study is None else max(len(open_), self.study.remaining_runs)
 
@@ -137,7 +207,7 @@ class WorkList:
     @property
     def decided(self) -> bool:
         """True if no ticket can change again, so that leases may end; reads the mailbox."""
-        if self._searching:
+        if self._more:
             return False
         states = self.read()
         return all(t in states and states[t].status.ended for t in self._tickets)
@@ -145,12 +215,13 @@ class WorkList:
     @property
     def over(self) -> bool:
         """True if every ticket has ended and none will follow, at the last poll."""
-        return not self._searching and all(s.status.ended for s in self.states().values())
+        return not self._more and all(s.status.ended for s in self.states().values())
 
     def done_early(self) -> bool:
         """True if workers that were ready early have done everything already."""
         return bool(self.states()) and self.over
 
     @property
-    def _searching(self) -> bool:
-        return self.study is not None and not self.study.over
+    def _more(self) -> bool:
+        """Whether more tickets may follow."""
+        return self.held or (self.study is not None and not self.study.over)

@@ -79,6 +79,7 @@ class Trial:
         assignment: Its tunables; the others have the experiment's values.
         parts: Parts of the experiment that it replaces.
         lineage: Its place in a population; None outside one.
+        phases: Those that have a ticket.
     """
 
     number: int
@@ -86,6 +87,7 @@ class Trial:
     assignment: Mapping[str, Json] = field(default_factory=dict)
     parts: Mapping[str, Json] = field(default_factory=dict)
     lineage: Lineage | None = None
+    phases: tuple[Phase, ...] = tuple(PHASES)
 
 
 def plain(spec: ExperimentSpec) -> list[Trial]:
@@ -218,8 +220,8 @@ def runs(trials: Iterable[Trial]) -> Iterator[tuple[str, int, Trial]]:
 
 def tickets(trials: Iterable[Trial]) -> Iterator[tuple[str, str, Phase]]:
     """(ticket id, run id, phase) of every ticket of some trials."""
-    for run, _, _ in runs(trials):
-        for phase in PHASES:
+    for run, _, trial in runs(trials):
+        for phase in trial.phases:
             yield ticket_id(run, phase), run, phase
 
 
@@ -282,7 +284,7 @@ def post_trials(
         before: list[str] = []
         for phase in PHASES:
             ticket = ticket_id(run, phase)
-            if ticket not in there:
+            if phase in trial.phases and ticket not in there:
                 order = _ORDER[phase] + position
                 record = TicketRecord(
                     ticket=ticket,

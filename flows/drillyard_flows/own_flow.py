@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from prefect import get_run_logger
+from prefect.context import FlowRunContext
 from prefect.exceptions import MissingContextError
 
 from drillyard.checks.experiment import check
@@ -78,7 +79,8 @@ def session(
     driver = driver_of(loaded, url, say=say, allow_change=allow_change, by_request=True)
     driver.open()
     opened = OwnSession(driver)
-    live.link(driver.mailbox)
+    if FlowRunContext.get() is not None:
+        live.link(driver.mailbox)
     if not driver.held:
         say("every run is finished: no machine is rented")
         yield opened

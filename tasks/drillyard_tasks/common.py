@@ -7,13 +7,14 @@ raises this loss, so that Prefect shows a retry for each further attempt. Nothin
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, TypeAlias
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
-from prefect.states import Cancelled, Completed
+from prefect.states import Cancelled
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.driver.bodies import Body
@@ -61,24 +62,36 @@ INFRASTRUCTURE: dict[str, Any] = {
     "persist_result": False,
     "cache_policy": NO_CACHE,
 }
+
+
+def ticket_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
+    """Returns the cache key of a ticket: its experiment, and how often it was opened again.
+
+    The mailbox decides what is open. A finished ticket is opened again only by a new generation,
+    or in a new experiment, which has another time of creation.
+    """
+    of, run = session.of(parameters)
+    record, mailbox = of.driver.mailbox.experiment_record(), of.driver.mailbox
+    ticket = of.key(context.task.name, run)
+    text = f"{mailbox.store.url}\n{record.name}\n{record.identity}\n{record.created_at}"
+    place = hashlib.sha256(text.encode()).hexdigest()[:24]
+    return f"drillyard-{place}-{ticket}-{of.driver.generation(ticket)}"
+
+
 WORK: dict[str, Any] = {
-    **INFRASTRUCTURE,
     # The mailbox allows fewer: each cause has its own number.
     "retries": OF_PREFECT + sum(RETRIES.values()),
     "retry_delay_seconds": 1,
+    "retry_condition_fn": not_delivered,
     "persist_result": True,
     "result_serializer": "json",
+    "cache_key_fn": ticket_key,
 }
 
 
 def stopped(error: Stopped) -> EndState:
     """Returns the state of a task whose phase was stopped on request, which is not a failure."""
     return Cancelled(message=error.message)
-
-
-def nothing_to_do() -> EndState:
-    """Returns the state of a task about machines that nothing needs."""
-    return Completed(name="Cached", message="every run is finished: no machine is needed")
 
 
 def reference(accepted: Accepted) -> Reference:

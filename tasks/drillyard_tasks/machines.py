@@ -8,7 +8,7 @@ from drillyard.backend import HasConsole, Lease
 from drillyard.documents.json_types import JsonObject
 from drillyard.driver.bodies import ReadyWorkers
 from drillyard.errors import Stopped
-from drillyard_tasks.common import INFRASTRUCTURE, EndState, nothing_to_do, stopped
+from drillyard_tasks.common import INFRASTRUCTURE, EndState, stopped
 from drillyard_tasks.publisher import artifact_key
 from drillyard_tasks.session import Session
 
@@ -21,13 +21,14 @@ def provision(session: Session) -> JsonObject | EndState:
         session: The experiment.
 
     Returns:
-        ``{"lease", "backend", "workers"}``, or a Cancelled state.
+        ``{"lease", "backend", "workers"}``, or a Cancelled state. The lease is None if every run
+        is finished, so that no machine is needed.
 
     Raises:
         DrillyardError: The backend failed: no capacity, no permission, a wrong order.
     """
     if session.finished:
-        return nothing_to_do()
+        return {"lease": None, "backend": None, "workers": 0}
     try:
         lease = session.body("provision").join_for(Lease)
     except Stopped as error:
@@ -72,7 +73,7 @@ def setup(session: Session) -> list[str] | EndState:
         WorkerLost: No worker registered.
     """
     if session.finished:
-        return nothing_to_do()
+        return []
     try:
         workers = session.body("setup").join_for(ReadyWorkers).workers
     except Stopped as error:
@@ -82,7 +83,7 @@ def setup(session: Session) -> list[str] | EndState:
 
 
 @task(name="teardown", task_run_name="teardown", **INFRASTRUCTURE)
-def teardown(session: Session) -> EndState | None:
+def teardown(session: Session) -> None:
     """Ends every lease, and waits until its provider no longer lists it.
 
     Args:
@@ -91,8 +92,6 @@ def teardown(session: Session) -> EndState | None:
     Raises:
         TeardownUnconfirmed: The provider still lists a lease.
     """
-    if session.finished:
-        return nothing_to_do()
-    session.body("teardown").join()
+    if not session.finished:
+        session.body("teardown").join()
     get_run_logger().info("all leases were torn down")
-    return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from pydantic_core import SchemaSerializer, core_schema
+
 from drillyard.driver.bodies import Body
 from drillyard.driver.driver import Driver
 from drillyard.mailbox.mailbox import ticket_id
@@ -17,6 +19,15 @@ class Session:
     Args:
         driver: Open, with tickets to do.
     """
+
+    # A task of your own may take the session: Prefect hashes the JSON form of what a task gets.
+    __pydantic_serializer__ = SchemaSerializer(
+        core_schema.any_schema(
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda session: {"experiment": session.name, "store": session.store}
+            )
+        )
+    )
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver

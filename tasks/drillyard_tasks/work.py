@@ -36,9 +36,8 @@ def work_task(phase: Phase, describe: Describe) -> Task[..., Reference | EndStat
 
         Returns:
             Reference of the accepted result: ``{"run", "phase", "attempt", "status", "manifest",
-            "manifest_sha256"}``. The state is called Cached if the result is older than the
-            session, and Pruned if a study ended the run early. After a requested stop, a Cancelled
-            state.
+            "manifest_sha256"}``; Prefect's cache has it if the task was done before. After a
+            requested stop, a Cancelled state.
 
         Raises:
             WorkerLost: The attempt was lost, and another one follows: Prefect's retry shows it.
@@ -57,8 +56,6 @@ def work_task(phase: Phase, describe: Describe) -> Task[..., Reference | EndStat
         result = reference(accepted)
         if accepted.status is Status.PRUNED:
             return Completed(name="Pruned", data=result)
-        if accepted.ended_at < session.driver.opened_at:
-            return Completed(name="Cached", message="it was finished before", data=result)
         return result
 
     return work

@@ -117,8 +117,6 @@ class Driver:
         self._loops: list[Loop] = []
         self.times = PhaseTimes(clock)
         self._results = VerifiedResults(mailbox)
-        self.opened_at = 0.0
-        """When this driver became the driver, by the store's clock."""
         self._rented_at: float | None = None
         self.adopts: bool | None = None
         """Whether leases of an earlier driver were open before this one rented; None: unknown."""
@@ -154,7 +152,6 @@ class Driver:
                 allow_change=self._allow_change,
             )
             self._lock.take(list(self.loaded.command))
-            self.opened_at = self.clock.now()
             self._heartbeat.start()
             try:
                 webhook.keep(self.mailbox, url, self.clock)

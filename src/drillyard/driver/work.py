@@ -121,12 +121,11 @@ class Work:
 
     def _look_for_lost(self, state: TicketState) -> None:
         """Tell the body of each attempt that was lost and that another one follows."""
-        ticket, ending = state.ticket.ticket, state.ending
-        first = self._attempts[ticket]
-        again = not state.status.ended and ending is not None and ending.ticket == ticket
-        for attempt in range(first, (state.attempt or 0) + again):
-            if attempt != state.attempt or ending is None:
-                ending = self._driver.mailbox.ending(ticket, attempt)
+        ticket, newest = state.ticket.ticket, state.attempt or 0
+        ended = state.ending is not None and state.ending.attempt == state.attempt
+        again = ended and not state.status.ended
+        for attempt in range(self._attempts[ticket], newest + again):
+            ending = self._driver.mailbox.ending(ticket, attempt)
             why = f": {ending.message}" if ending is not None and ending.message else ""
             cause = ending.cause.value if ending is not None and ending.cause else "unknown"
             text = f"attempt {attempt} of {ticket} was lost ({cause}){why}"

@@ -44,8 +44,8 @@ class TicketState:
             again after its machine was taken away. States that are ended are final.
         attempt: The newest attempt, or None if the ticket was never claimed.
         claimable: The number of the attempt that a worker may claim now, or None.
-        ending: How the newest attempt ended (or, where a predecessor decided, how that ended);
-            None while it runs or before the first.
+        ending: How the newest attempt that has ended did so (or, where a predecessor decided, how
+            that ended); while an attempt runs, this is of the one before it. None: none has ended.
     """
 
     ticket: TicketRecord

@@ -180,11 +180,11 @@ def test_each_attempt_that_another_one_follows_ends_one_wait_for_the_phase():
 
     # The first attempt is of an earlier driver, and was lost before this session.
     look(Status.PREEMPTED, 1, 1)
-    look(Status.RUNNING, 2)
-    look(Status.RUNNING, 4)  # two ended between two looks
+    look(Status.RUNNING, 2, 1)  # while an attempt runs, the state has the ending before it
+    look(Status.RUNNING, 4, 3)  # two ended between two looks
     look(Status.PREEMPTED, 4, 4)
-    look(Status.RUNNING, 5)
-    look(Status.SUCCEEDED, 5)
+    look(Status.RUNNING, 5, 4)
+    look(Status.SUCCEEDED, 5, 4)
     (body,) = bodies.seen
     waits = []
     while not body.delivered:

@@ -24,7 +24,7 @@ PAGES = [
     for page in DOCUMENTS
     if page.name not in GO_ON
 ]
-LONG = ("python.md", "rehearse.md", "studies.md", "tutorial.md")
+LONG = ("own-flow.md", "python.md", "rehearse.md", "studies.md", "tutorial.md")
 """Pages whose commands train for minutes of a core, and whose features have tests of their own."""
 NEEDS = {"energyplus.md": "pyenergyplus"}
 """Page -> a package that it needs and that not every environment of developers has."""

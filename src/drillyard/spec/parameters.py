@@ -69,7 +69,7 @@ class Outside:
     """Values from outside an experiment or a child.
 
     Args:
-        globals: Of the globals; later files have won.
+        globals: Values of the files of globals; later files have won.
         line: ``--name value`` of the command line, as typed.
         assigned: Values of tunables: ``tunable_values``, ``--tunable``.
         parent: What a composite passes to its children.

@@ -1,5 +1,6 @@
 """Runs side by side: one that crashes, exits or finds its disc full touches no other."""
 
+import itertools
 import signal
 import sys
 
@@ -7,14 +8,17 @@ import pytest
 
 from drillyard.errors import DrillyardError
 from drillyard.mailbox.records import Phase
-from drillyard.mailbox.status import Status
+from drillyard.mailbox.status import Cause, Status
+from drillyard.system.clock import SYSTEM
 from drillyard.system.processes import marked, send
+from drillyard.worker.endings import failed
 from drillyard_backends.dask.backend import DaskBackend
 from drillyard_backends.dask.client import _clients, _end
 from drillyard_backends.local import LocalBackend
 from tests.helpers.driven import Place, begin
 from tests.helpers.open_drivers import closing
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.records import claim_of
 
 WORKLOAD = '''
 """Seed 1 crashes in native code, 2 leaves the process, 3 finds no room; the others are well."""
@@ -79,6 +83,11 @@ def test_runs_that_crash_leave_their_neighbours_alone(kind, runtime, tmp_path):
         resources={"workers": 2, "threads": 3},
     )
     mailbox = place.mailbox
+    # The bad ones lost four attempts before: their fifth and sixth come after short pauses.
+    for seed, attempt in itertools.product((1, 2, 3), range(1, 5)):
+        claim = claim_of(f"t0001-s{seed}.train", attempt)
+        assert mailbox.claim(claim)
+        assert mailbox.end(failed(claim, SYSTEM, Cause.INFRASTRUCTURE, "lost"))
     begin(driver)
     words = []
     for seed in range(1, 7):
@@ -86,7 +95,8 @@ def test_runs_that_crash_leave_their_neighbours_alone(kind, runtime, tmp_path):
         if seed <= 3:
             with pytest.raises(DrillyardError):
                 driver.wait(ticket, PATIENCE_S)
-            assert driver.states()[ticket].status is Status.FAILED
+            state = driver.states()[ticket]
+            assert (state.status, state.attempt) == (Status.FAILED, 6)
         else:
             assert driver.wait(f"t0001-s{seed}.store", PATIENCE_S).attempt == 1
             accepted = mailbox.accepted(f"t0001-s{seed}", Phase.TRAIN)

@@ -128,7 +128,8 @@ def with_nan(place: Path) -> bytes:
     from safetensors.numpy import load, save
 
     tensors = load((newest(place) / "tensors.safetensors").read_bytes())
-    name = next(n for n, t in tensors.items() if t.shape == (64, 2))
+    # Read in any order. Those of the optimizer have the same shapes, and come after the policy's.
+    name = min(n for n, t in tensors.items() if t.shape == (64, 2))
     tensors[name] = tensors[name].copy()
     tensors[name][0, 0] = np.nan
     return save(tensors)
@@ -213,7 +214,8 @@ def narrower(place: Path) -> bytes:
     from safetensors.numpy import load, save
 
     tensors = load((newest(place) / "tensors.safetensors").read_bytes())
-    name = next(n for n, t in tensors.items() if t.shape == (64, 2))
+    # Read in any order. Those of the optimizer have the same shapes, and come after the policy's.
+    name = min(n for n, t in tensors.items() if t.shape == (64, 2))
     return save({**tensors, name: tensors[name][:, :1].copy()})
 
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import urllib.error
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from drillyard.checks import servers
 from drillyard.errors import ConfigError, ControlPlaneError
+from drillyard.system import closed_output
 from drillyard.system.redaction import redact
 from drillyard_flows import settings
 
 if TYPE_CHECKING:
+    import httpx
     from prefect.client.orchestration import SyncPrefectClient
 
 FIELD = "PREFECT_API_URL"
 CLOSED = (401, 403)
 """HTTP status codes of rejected credentials."""
+BUSY = (429, 503)
+"""HTTP status codes of a server that has no time now. Prefect's client asks again by itself."""
+RETRIES = "5"
+"""How often a command of a person asks a busy server again, after 2, 4, 8, 16 and 32 s."""
 
 
 @contextlib.contextmanager
@@ -38,11 +45,26 @@ def connected() -> Iterator[SyncPrefectClient]:
             hint="start one here with drillyard up, and source its env.sh in this shell",
         )
     guarded(url)
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", RETRIES)
     settings.use_api(url)
     from prefect.client.orchestration import get_client
 
-    with translated(), get_client(sync_client=True) as client:
+    hooks = {"event_hooks": {"response": [_says_if_busy()]}}
+    with translated(), get_client(httpx_settings=hooks, sync_client=True) as client:
         yield client
+
+
+def _says_if_busy() -> Callable[[httpx.Response], None]:
+    """Returns a hook that says once that the server is busy, while the client waits."""
+    said: list[int] = []
+
+    def hook(response: httpx.Response) -> None:
+        if response.status_code in BUSY and not said:
+            said.append(response.status_code)
+            text = f"Prefect's API is busy ({response.status_code}): asking again for a minute"
+            closed_output.tell(text, err=True)
+
+    return hook
 
 
 def guarded(url: str) -> None:
@@ -121,6 +143,11 @@ def translated() -> Iterator[None]:
         code = error.response.status_code
         if code in CLOSED:
             raise _rejected(address, code) from error
+        if code in BUSY:
+            raise ControlPlaneError(
+                f"{address} is busy ({code})",
+                hint="repeat the command in a minute; on PostgreSQL a server can do more at once",
+            ) from error
         raise ControlPlaneError(
             f"{address} refused the request ({code}): {error.response.text[:500]}",
             hint="check that the address ends in /api and that the server has the same version as "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from drillyard.errors import ConfigError, ControlPlaneError
 from drillyard.findings import Severity
 from drillyard_flows.prefect_api import guarded, let_in
 from tests.helpers.answering import Request, answering
+from tests.helpers.processes import run_process
 
 OURS = version("prefect")
 
@@ -102,3 +104,33 @@ def test_an_address_that_is_no_api_is_told():
     with prefect(f'"{OURS}"') as url:
         ((severity, text),) = said(url.removesuffix("/api") + "/elsewhere")
     assert severity is Severity.ERROR and "is not a Prefect API (404)" in text
+
+
+ASKED = """
+from drillyard.errors import ControlPlaneError
+from drillyard_flows.prefect_api import connected
+try:
+    with connected() as client:
+        print(client.request("GET", "/admin/version").json())
+except ControlPlaneError as error:
+    print(error.message, error.hint, sep="; ")
+"""
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(("busy", "words"), [(2, OURS), (99, "is busy (503); repeat the command")])
+def test_a_busy_server_is_called_busy_and_asked_again(busy, words):
+    asked: list[str] = []
+
+    def answer(request: Request) -> tuple[int, bytes]:
+        asked.append(request.path)
+        return (
+            (503, b"database is locked") if len(asked) <= busy else (200, b'"%s"' % OURS.encode())
+        )
+
+    with answering(answer, **{"Retry-After": "0.01"}) as url:
+        done = run_process([sys.executable, "-c", ASKED], more={"PREFECT_API_URL": f"{url}/api"})
+    assert done.returncode == 0, done.stderr
+    assert words in done.stdout
+    assert done.stderr.count("Prefect's API is busy (503): asking again") == 1
+    assert len(asked) >= min(busy + 1, 6)

@@ -6,21 +6,40 @@ import base64
 import hashlib
 import io
 import os
+import re
 import tarfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+_EXTRA = re.compile(r"extra == '(\w+)'")
+
 
 def wheel(
-    folder: Path, name: str, version: str, *requires: str, tag: str = "py3-none-any"
+    folder: Path,
+    name: str,
+    version: str,
+    *requires: str,
+    tag: str = "py3-none-any",
+    more: Mapping[str, str] | None = None,
 ) -> None:
-    """A wheel by hand: no network, no build."""
+    """A wheel by hand: no network, no build.
+
+    Args:
+        folder: Where to.
+        name: Of the package, and of its only module.
+        version: Its version.
+        *requires: What it needs.
+        tag: The machines that it is for.
+        more: Other files, in place of the module.
+    """
     info = f"{name}-{version}.dist-info"
     files = {
-        f"{name}.py": f"VERSION = {version!r}\n",
+        **(more or {f"{name}.py": f"VERSION = {version!r}\n"}),
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        + "".join(f"Provides-Extra: {name}\n" for name in _EXTRA.findall(" ".join(requires)))
         + "".join(f"Requires-Dist: {r}\n" for r in requires),
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\n"
         f"Tag: {tag}\n",

@@ -15,7 +15,7 @@ from drillyard.spec.load import load
 from drillyard_backends.gcp import wheelhouse
 from drillyard_emulators.http.handle import GcpEmulator
 from tests.conftest import ROOT
-from tests.helpers.patience import until
+from tests.helpers.patience import PATIENCE_S, until
 from tests.helpers.rented import Lab
 
 LIMITS = ("budget.max_hours=1", "budget.max_cost=5", "seeds=[1]")
@@ -49,10 +49,16 @@ class BareLab(Lab):
         self.shipped("mock.yaml")
         return self.start("run", "mock.yaml", *ON_GOOGLE, *more)
 
-    def finishes(self, experiment: str, *files: str, more: Sequence[str] = ()) -> None:
+    def finishes(
+        self,
+        experiment: str,
+        *files: str,
+        more: Sequence[str] = (),
+        timeout_s: float = PATIENCE_S,
+    ) -> None:
         """An experiment of one run comes to its end, and nothing of it is left."""
         self.shipped(f"{experiment}.yaml", *files)
-        self.run("run", f"{experiment}.yaml", *ON_GOOGLE, *more)
+        self.run("run", f"{experiment}.yaml", *ON_GOOGLE, *more, timeout_s=timeout_s)
         mailbox = self.mailbox(load(self.folder / f"{experiment}.yaml").spec.name)
         runs = [record.run for record in mailbox.runs()]
         assert len(runs) == 1 and mailbox.accepted(runs[0], Phase.STORE) is not None

@@ -1,14 +1,17 @@
 """The real start-up script on bare machines: one kind of image, or of trouble, a case."""
 
+import json
 import signal
 
 import pytest
 
+from drillyard.mailbox import open_store
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.store import keys
+from drillyard_backends.gcp.wheelhouse import INDEX
 from drillyard_emulators.bare.root import Recipe
 from tests.helpers.patience import PATIENCE_S, until
-from tests.helpers.wheel_index import needed
+from tests.helpers.wheel_index import needed, wheel
 from tests.machines.image import make_image
 from tests.machines.laptop import ON_GOOGLE, laptop
 
@@ -92,6 +95,53 @@ def test_a_requirement_whose_index_does_not_answer(lab, wheels):
     assert words in lab.serials()
     child.send_signal(signal.SIGINT)
     assert child.wait(PATIENCE_S) == 130
+    assert lab.left() == {}
+
+
+@pytest.mark.slow
+def test_a_wheelhouse_for_another_python(lab, wheels, tmp_path):
+    for path in wheels.glob("*.whl"):
+        name = path.name.replace("-cp311-cp311-", "-cp312-cp312-")
+        (tmp_path / name).symlink_to(path.resolve())
+    lab.publish(tmp_path, "gcs")
+    lab.begin()
+    lived_s, said = lab.first_life(600)
+    print(f"a wheelhouse for another Python: {lived_s:.0f} s")
+    assert "made for Python 3.12, and this image has 3.11: make it with" in said
+    assert lived_s < 120
+
+
+@pytest.mark.slow
+def test_a_driver_that_appears_after_ten_minutes(lab, wheels):
+    lab.cloud.ask("hardware", driver="580.126.09", driver_after_s=600)
+    lab.publish(wheels, "gcs")
+    lab.finishes("script", "sorting.py", timeout_s=1500)
+    assert lab.serials().count("waiting for the driver of the GPU") >= 9
+
+
+TORCH = {"torch/__init__.py": "", "torch/version.py": "__version__ = '2.13.0'\ncuda = '13.0'\n"}
+GPU = ("--set", "resources.gpu=L4", "--set", "resources.spot=false")
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_too_old_for_torch(lab, wheels, tmp_path):
+    """The worker names both versions before it does anything else, and the machine leaves."""
+    folder = tmp_path / "own"
+    wheel(folder, "torch", "2.13.0", more=TORCH)
+    for path in wheels.glob("*.whl"):
+        if not path.name.startswith("torch-"):
+            (folder / path.name).symlink_to(path.resolve())
+    lab.publish(folder, "gcs")
+    store = open_store(lab.settings["WHEELHOUSE"])
+    listing = json.loads(store.get(INDEX))
+    listing["install"].append("torch")
+    store.put(INDEX, json.dumps(listing).encode())
+    lab.cloud.ask("hardware", driver="535.183.01")
+    lab.shipped("mock.yaml")
+    child = lab.start("run", "mock.yaml", *ON_GOOGLE, *GPU)
+    code = child.wait(PATIENCE_S)
+    words = "NVIDIA driver 535.183.01, and torch 2.13.0 is built for CUDA 13.0, which needs driver"
+    assert code != 0 and words in lab.said, lab.said + lab.serials()
     assert lab.left() == {}
 
 

@@ -139,16 +139,17 @@ wait_for_driver() { # images of Google's that bring one install it while the mac
 }
 
 pull() { # $1: an image by its digest
-  local words here=amd64 image
+  local words pulled="" here=amd64 image
   for _ in 1 2 3 4 5 6; do # a registry that has too many requests answers again in a minute
-    words="$(HOME="$run" docker pull -q "$1" 2>&1)" && break
+    words="$(HOME="$run" docker pull -q "$1" 2>&1)" && pulled=yes && break
     say "${words##*$'\n'}"
     sleep "${DRILLYARD_RETRY_S:-10}" & wait $!
   done
-  image="$(docker image inspect -f '{{.Architecture}}' "$1" 2>/dev/null)" ||
+  [ -n "$pulled" ] ||
     give_up "the registry gave no $1: look whether the image is there, and give the machines' account roles/artifactregistry.reader on its repository"
   [ "$(uname -m)" != aarch64 ] || here=arm64
-  [ "$image" = "$here" ] || give_up "the container is built for $image, and this machine is $here: docker build --platform linux/$here"
+  image="$(HOME="$run" docker image inspect -f '{{.Architecture}}' "$1")"
+  [ "${image:-$here}" = "$here" ] || give_up "the container is built for $image, and this machine is $here: docker build --platform linux/$here"
 }
 
 docker_gpus() { # what a container on Container-Optimized OS is given, a word a line

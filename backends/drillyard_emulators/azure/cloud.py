@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from drillyard_emulators.azure import entra, manager
 from drillyard_emulators.azure.answers import refused
@@ -24,6 +25,7 @@ from drillyard_emulators.http.control import Verb
 from drillyard_emulators.http.emulator import Loopback, change, exported, parser, serve
 from drillyard_emulators.http.faults import Faults
 from drillyard_emulators.http.fields import Document, member, members, number, text, texts
+from drillyard_emulators.http.machines import Machine
 from drillyard_emulators.http.wire import App, Listener, Request, Response
 
 ACCOUNT = "rehearsalstore"
@@ -71,7 +73,7 @@ class Azure(Loopback):
         self.blobs.make_container(CONTAINER)
         self.blobs.make_container(ARTIFACTS)
         self._image = image or Path(sys.prefix)
-        self.world = World(self.clock, Site(folder, self._job_env, self._keep))
+        self.world = World(self.clock, Site(folder, self._job_env, self._keep, self.boot))
         self.occur(self.world.happen)
         self.manager = Manager(
             self.world, self.entra, self.blobs, (CONTAINER, ARTIFACTS), self._machine_env
@@ -120,6 +122,10 @@ class Azure(Loopback):
         self._identity.close()
         super().close()
         self.blobs.close()
+
+    def boot(self, *given: Any) -> Machine:
+        """Starts a node's container: see ``Machine``."""
+        return Machine(*given)
 
     def _of_region(self, request: Request) -> Response:
         """The workspace's own services."""
@@ -254,10 +260,15 @@ def _assign(asked: Document, target: object, other: object = None) -> None:
         setattr(owner, name, {*value} if is_set and isinstance(value, list) else value)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Serves until a signal arrives."""
+def main(arguments: list[str] | None = None, make: type[Azure] = Azure) -> int:
+    """Serves until a signal arrives.
+
+    Args:
+        arguments: The command line.
+        make: What is served.
+    """
     a = parser("drillyard_emulators.azure.cloud").parse_args(arguments)
-    return serve(lambda: Azure(a.folder, a.speed, a.seed, a.bodies, a.image), a.parent)
+    return serve(lambda: make(a.folder, a.speed, a.seed, a.bodies, a.image), a.parent)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
@@ -98,11 +98,13 @@ class Site:
         folder: For the machines.
         environment: Environment variables of a job's processes.
         keep: Keeps a job's log where clients read it: (job, name, text).
+        boot: Starts a node's container: see ``Machine``.
     """
 
     folder: Path
     environment: Callable[[Job], dict[str, str]]
     keep: Callable[[str, str, bytes], None]
+    boot: Callable[[str, str, Path, Path, Mapping[str, str], str], Machine] = Machine
 
 
 @dataclass

@@ -49,7 +49,7 @@ class Nodes:
     ) -> None:
         self._clock, self._scheduler, self._physics = clock, scheduler, physics
         self._computes, self._folder = computes, site.folder
-        self._environment, self._keep = site.environment, site.keep
+        self._environment, self._keep, self._machine = site.environment, site.keep, site.boot
         self.jobs: dict[str, Job] = {}
         self.all: list[Node] = []
         self.started: list[Callable[[Job], None]] = []
@@ -302,7 +302,7 @@ class Nodes:
             "AZUREML_RUN_ID": job.name,
         }
         command = f"#!/bin/bash\n{job.properties['command']}\n"
-        return Machine(
+        return self._machine(
             job.name, name, self._folder / "machines" / name, serial, variables, command
         )
 

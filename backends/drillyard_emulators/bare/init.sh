@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The first process of a bare machine. It starts the start-up script as Google's guest agent does: as root, in
 # /, with systemd's environment, which has neither HOME nor a locale. It stays when that has ended, as a
-# machine does, until it is told to stop (SIGTERM, as by the power button) or to power off (SIGPWR).
+# machine does (not with a first argument), until it is told to stop (SIGTERM, as by the power button) or to power off (SIGPWR).
 umount -l /.host
 rmdir /.host
 cd / || exit 1
@@ -23,6 +23,7 @@ while :; do
   code=$?
   kill -0 "$script" 2>/dev/null || break
 done
+[ -z "${1:-}" ] || exit "$code" # a container ends with its command
 echo "startup-script exit status $code"
 until [ -n "$stopping" ]; do
   sleep infinity &

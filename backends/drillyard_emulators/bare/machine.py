@@ -35,12 +35,16 @@ class Hardware:
         disk_mb: Size of its disk, which begins with what the root filesystem has.
         memory_mb: What its processes may use together; 0 for what the host has.
         clock_s: By how much its wall clock is ahead; the root filesystem needs libfaketime.
+        driver: Version of NVIDIA's driver; it then has a card, of which only this can be seen.
+        driver_after_s: Seconds from its boot until the driver answers.
     """
 
     root: Path
     disk_mb: int = 20_000
     memory_mb: int = 0
     clock_s: int = 0
+    driver: str = ""
+    driver_after_s: int = 0
 
 
 class BareMachine(Machine):
@@ -57,6 +61,7 @@ class BareMachine(Machine):
         fabric: Its network.
         authority: Certificate of the authority that it shall trust.
         hardware: What it has.
+        container: Whether it ends with its script.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class BareMachine(Machine):
         fabric: Fabric,
         authority: Path,
         hardware: Hardware,
+        container: bool = False,
     ) -> None:
         self._hardware = hardware
         link, self.address = fabric.next_link()
@@ -85,6 +91,9 @@ class BareMachine(Machine):
             "AUTHORITY": str(authority),
             "DISK_MB": str(hardware.disk_mb),
             "CLOCK_S": f"{hardware.clock_s:+d}",
+            "DRIVER": hardware.driver,
+            "DRIVER_AFTER_S": str(hardware.driver_after_s),
+            "CONTAINER": "yes" if container else "",
         }
         self._group = _memory_group(machine_id, hardware.memory_mb)
         super().__init__(name, machine_id, folder, serial, env, startup or "#!/bin/sh\n", shutdown)

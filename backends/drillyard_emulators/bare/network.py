@@ -6,18 +6,21 @@ import contextlib
 import ctypes
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from drillyard.errors import InfrastructureError
 from drillyard.system.operating_system import OWN_SESSION
+from drillyard_emulators.http.wire import App, Listener, Refusal, Request, Response, converse
 
 METADATA = "169.254.169.254"
 """Google's metadata server, which also resolves names (``names.py``)."""
 GOOGLE = "199.36.153.8"
-"""One of Google's addresses for machines without a public address (private.googleapis.com)."""
+"""One of Google's addresses for machines without a public address (private.googleapis.com); the
+emulated services of Azure listen there, too."""
 _MAKE = """set -e
 ip link set lo up
 ip address add {metadata}/32 dev lo
@@ -87,6 +90,24 @@ class Fabric:
         if not doors:
             raise InfrastructureError("the network of bare machines cannot be entered")
         return doors[0]
+
+    def serve(self, tls: ssl.SSLContext, apps: Mapping[str, App]) -> Listener:
+        """Serves under the names of the services, encrypted, to machines.
+
+        Args:
+            tls: Set-up with a certificate for these names.
+            apps: Host name to service.
+        """
+
+        def answer(request: Request) -> Response:
+            app = apps.get(request.host)
+            return app(request) if app else Refusal(404, "notFound", "no such host").response()
+
+        def encrypted(connection: socket.socket) -> None:
+            with tls.wrap_socket(connection, server_side=True) as inside:
+                converse(inside, answer)
+
+        return Listener(encrypted, self.listen(GOOGLE, 443))
 
     def silence_names(self, silent: bool) -> None:
         """Lets the resolver answer nothing, or answer again."""

@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from drillyard.errors import InfrastructureError
 
-TOOLS = ("mmdebstrap", "unshare", "nsenter", "ip", "mkfs.ext4", "pivot_root")
+TOOLS = ("mmdebstrap", "unshare", "nsenter", "ip", "mkfs.ext4", "openssl", "pivot_root")
 # libfaketime does nothing until a machine is given another clock.
 _BASE = ("ca-certificates", "curl", "libfaketime", "openssl")
 _BUILD_S = 900.0

@@ -13,14 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from drillyard_emulators.bare.machine import BareMachine, Hardware
-from drillyard_emulators.bare.network import GOOGLE, METADATA, Fabric
+from drillyard_emulators.bare.network import METADATA, Fabric
 from drillyard_emulators.gcp.cloud import Cloud, main
 from drillyard_emulators.gcp.compute.model import Instance
 from drillyard_emulators.gcp.metadata import MetadataService
+from drillyard_emulators.gcp.registry import HOST, Registry
 from drillyard_emulators.http.control import Verb
 from drillyard_emulators.http.fields import Document, number, text
 from drillyard_emulators.http.machines import EMULATOR_MARK, Machine
-from drillyard_emulators.http.wire import App, Listener, Refusal, Request, Response, converse
+from drillyard_emulators.http.wire import App, Listener, Request, Response, converse
 
 
 class BareCloud(Cloud):
@@ -28,20 +29,13 @@ class BareCloud(Cloud):
 
     def open_doors(self, apps: Mapping[str, App], verbs: Mapping[str, Verb]) -> None:
         """Starts to serve, in the network of the machines too."""
+        registry = Registry(self.project, self.folder / "registry")
+        apps = {**apps, HOST: registry, "artifactregistry.googleapis.com": registry.policy}
         self._fabric = Fabric({EMULATOR_MARK: self.mark}, apps)
         self._hardware = Hardware(self._image)
         self._machine_ids: dict[str, int] = {}
         served = {host: self.served(app) for host, app in apps.items()}
         tls = self._authority.server(sorted(served))
-
-        def google(request: Request) -> Response:
-            app = served.get(request.host)
-            return app(request) if app else Refusal(404, "notFound", "no such host").response()
-
-        def encrypted(connection: socket.socket) -> None:
-            with tls.wrap_socket(connection, server_side=True) as inside:
-                converse(inside, google)
-
         metadata = self.served(MetadataService(self.world))
 
         def plain(connection: socket.socket) -> None:
@@ -54,7 +48,7 @@ class BareCloud(Cloud):
             converse(connection, identified)
 
         self._bare_doors = [
-            Listener(encrypted, self._fabric.listen(GOOGLE, 443)),
+            self._fabric.serve(tls, served),
             Listener(plain, self._fabric.listen(METADATA, 80)),
         ]
         super().open_doors(apps, verbs)
@@ -102,6 +96,8 @@ class BareCloud(Cloud):
             int(number(asked, "disk_mb", usual.disk_mb)),
             int(number(asked, "memory_mb", usual.memory_mb)),
             int(number(asked, "clock_s", usual.clock_s)),
+            text(asked, "driver", usual.driver),
+            int(number(asked, "driver_after_s", usual.driver_after_s)),
         )
 
     def _set_network(self, asked: Document) -> None:

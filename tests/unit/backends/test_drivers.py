@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import subprocess
 import sys
-import zipfile
 from typing import get_args
 
 import pytest
@@ -21,9 +22,11 @@ from drillyard_backends.azure.settings import AzureConfig
 from drillyard_backends.drivers import Software
 from drillyard_backends.gcp import wheelhouse
 from drillyard_backends.gcp.machines import machine_types as gcp_types
+from drillyard_backends.gcp.wheelhouse import TORCH
 from tests.conftest import ROOT
 from tests.helpers.gcp_examined import examined, order
 from tests.helpers.google_world import World
+from tests.helpers.wheel_index import wheel
 
 RECIPES = {
     ("gcp", "image"): ROOT / "deployments/gcp/image/make-image.sh",
@@ -69,27 +72,74 @@ def test_recipes_for_cpus_take_builds_for_cpus(monkeypatch, tmp_path):
     assert asked[0][:2] == ["-c", "lock"]
 
 
+BUILDS = {
+    "deployments/azure/environment/Dockerfile": {},
+    "deployments/azure/environment-cuda/Dockerfile": {},
+    "deployments/gcp/image/Dockerfile": {"TORCH": "cpu"},
+    "deployments/gcp/image/Dockerfile --build-arg": {"TORCH": "cu130", "JAX": "'jax[cuda13]'"},
+    "deployments/gcp/image/make-image.sh": {"torch": f"--extra-index-url {TORCH}cpu"},
+    "deployments/gcp/image/make-image.sh --gpu": {
+        "torch": f"--extra-index-url {TORCH}cu130",
+        "jax": "'jax[cuda13]'",
+    },
+    "deployments/servers/Dockerfile": {},
+}
+"""Recipe -> the variables of its shell."""
+
+
+@pytest.fixture(scope="module")
+def indexes(tmp_path_factory):
+    """PyPI, whose torch is built for CUDA 13, and PyTorch's own indexes; a lock."""
+    folder = tmp_path_factory.mktemp("indexes")
+    plugins = [f"jax_cuda{n}_plugin==0.10.2; extra == 'cuda{n}'" for n in (12, 13)]
+    packages = {
+        "pypi/torch": ("torch", "2.13.0", "nvidia_cublas==13.1"),
+        "pypi/jax": ("jax", "0.10.2", *plugins),
+        "pypi/jax-cuda12-plugin": ("jax_cuda12_plugin", "0.10.2"),
+        "pypi/jax-cuda13-plugin": ("jax_cuda13_plugin", "0.10.2"),
+        "pypi/nvidia-cublas": ("nvidia_cublas", "13.1"),
+        "pypi/drillyard": ("drillyard", "0.1", "torch>=2.10; extra == 'rl'"),
+        **{f"{b}/torch": ("torch", f"2.13.0+{b}") for b in ("cpu", "cu126", "cu130")},
+    }
+    for place, package in packages.items():
+        (folder / place).mkdir(parents=True)
+        wheel(folder / place, *package)
+        (file,) = (folder / place).iterdir()
+        link = f'<a href="{file.name.replace("+", "%2B")}">{file.name}</a>'
+        (folder / place / "index.html").write_text(link)
+    (folder / "lock").write_text("torch==2.13.0\njax==0.10.2\n")
+    return folder
+
+
 @pytest.mark.heavy
-def test_pip_takes_the_build_of_the_further_index_under_the_lock(tmp_path):
-    """The lock names 2.13.0; the index of PyPI has that, PyTorch's has 2.13.0+cpu."""
-    for index, version in (("pypi", "2.13.0"), ("pytorch", "2.13.0+cpu")):
-        folder = tmp_path / index / "torch"
-        folder.mkdir(parents=True)
-        name = f"torch-{version}-py3-none-any.whl"
-        with zipfile.ZipFile(folder / name, "w") as wheel:
-            info = f"torch-{version}.dist-info"
-            wheel.writestr(f"{info}/METADATA", f"Name: torch\nVersion: {version}\n")
-            wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-            wheel.writestr(f"{info}/RECORD", "")
-        (folder / "index.html").write_text(f'<a href="{name.replace("+", "%2B")}">{name}</a>')
-    (tmp_path / "lock").write_text("torch==2.13.0\n")
-    command = [sys.executable, "-m", "pip", "install", "--isolated", "--dry-run", "--no-deps"]
-    command += ["--ignore-installed", "-c", str(tmp_path / "lock"), "torch>=2.10"]
-    indexes = ["--index-url", f"file://{tmp_path}/pypi"]
-    extra = ["--extra-index-url", f"file://{tmp_path}/pytorch"]
-    for more, version in (([], "2.13.0"), (extra, "2.13.0+cpu")):
-        done = subprocess.run([*command, *indexes, *more], capture_output=True, text=True)
-        assert f"Would install torch-{version}\n" in done.stdout, done.stderr
+@pytest.mark.parametrize("recipe", BUILDS)
+def test_pip_takes_the_build_of_the_recipe(recipe, indexes):
+    """The lock names 2.13.0; PyPI has that, PyTorch's indexes have 2.13.0+cpu and others."""
+    text = (ROOT / recipe.partition(" ")[0]).read_text()
+    (line, *_) = re.findall(r"(?:bin/)?pip install (.+)", text)
+    variables = {"constraint": "-c /requirements.lock", **BUILDS[recipe]}
+    line = re.sub(r"\$\{?(\w+)(?::\+[^}]*\})?\}?", lambda m: variables.get(m[1], ""), line)
+    line = re.sub(
+        r"['\"]?\S*\[(rl|control)[^]]*\]['\"]?", "drillyard[rl]", line.partition("&&")[0]
+    )
+    line = line.replace(TORCH, f"file://{indexes}/").replace("'", "").replace(" asyncpg", "")
+    words = shlex.split(
+        re.sub(r"\S*requirements\.lock", str(indexes / "lock"), line.rstrip("\\ "))
+    )
+    command = [sys.executable, "-m", "pip", "install", "--isolated", "--dry-run", "--report", "-"]
+    command += ["-q", "--ignore-installed", "--index-url", f"file://{indexes}/pypi", *words]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    entries = [entry["metadata"] for entry in json.loads(done.stdout)["install"]]
+    taken = {entry["name"]: entry["version"] for entry in entries}
+    build = taken["torch"].partition("+")[2]
+    plugins = [name for name in taken if "plugin" in name]
+    if "cuda" in recipe or "--" in recipe:
+        place = "azure" if "azure" in recipe else "gcp"
+        (row, *_) = [row for row in drivers.table()["rows"] if row["place"] == place]
+        assert (build, plugins) == (row["torch"], [f"jax_{row['jax']}_plugin"])
+    else:
+        assert (build, plugins) == ("cpu", []) and "nvidia_cublas" not in taken
 
 
 def of(software, place="azure", model="A10", gpus=1, **more):

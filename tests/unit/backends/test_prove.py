@@ -27,6 +27,7 @@ from drillyard_backends.azure.prove.scene import LEAVE, SPEAK
 from drillyard_backends.gcp.prove import machines as gcp_machines
 from drillyard_backends.gcp.prove.prover import GcpProver
 from drillyard_backends.prove import record
+from drillyard_backends.prove.cost import price_of
 from drillyard_backends.prove.probes import (
     Claim,
     Observation,
@@ -150,6 +151,42 @@ def test_what_a_worker_says_of_its_machine_decides(tmp_path, worker, verdicts):
         assert scene.software == has
     elif not worker:
         assert "its last words" in seen["X1"].evidence
+
+
+GOOGLE = {
+    "project": "my-project-1",
+    "bucket": "my-bucket",
+    "service_account": "a@my-project-1.iam.gserviceaccount.com",
+    "image": "projects/p/global/images/i",
+}
+AZURE = {
+    "subscription_id": "00000000-0000-0000-0000-000000000000",
+    "resource_group": "group",
+    "workspace": "workspace",
+    "image": "i/i:1",
+    "account": "account",
+    "container": "container",
+}
+T4, L4 = {"vm_size": "Standard_NC4as_T4_v3"}, {"machine_types": ["g2-standard-4"], "disk_gb": 30}
+
+
+@pytest.mark.parametrize(
+    ("page", "prover", "settings", "gpus"),
+    [
+        ("google-cloud-first-hour.md", GcpProver, GOOGLE, 0),
+        ("google-cloud-first-hour.md", GcpProver, GOOGLE | L4, 1),
+        ("azure-first-hour.md", AzureProver, AZURE, 0),
+        ("azure-first-hour.md", AzureProver, AZURE | T4, 1),
+    ],
+)
+def test_the_pages_say_what_the_proof_of_an_experiment_costs_at_most(page, prover, settings, gpus):
+    text = (PACKAGES.parents[1] / "docs" / "how-to" / page).read_text("utf-8")
+    stated = [float(amount) for amount in re.findall(r"([\d.]+) USD \(`prove`\)", text)]
+    order = Order(lease_id="dy-1", experiment="e", store_url="", gpus=gpus)
+    made = prover(given=settings, uses=order)
+    price = price_of(made.backend, made.order("dy-1", "", 0.0), made.probes, 1.0)
+    assert stated[gpus] - 0.02 <= price.total <= stated[gpus]
+    assert made.order("dy-1", "", 0.0).workers == 1
 
 
 FILE = """schema: 1

@@ -6,23 +6,16 @@ import signal
 
 import pytest
 
-from drillyard.errors import CorruptObject, InfrastructureError, StoreUnavailable, UserError
+from drillyard.errors import StoreUnavailable
 from drillyard.mailbox.driver_lock import DriverLock
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.mailbox.records import Claim, Phase
+from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Cause, Status
 from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.worker import endings
-from drillyard.worker.loop import LAST_STEP_S
-from drillyard.worker.preparation import INDEX_AWAY_S
-from drillyard.worker.push_worker import PushWorker
-from drillyard.worker.worker import ASK_S, FLUSH_S, STORE_AWAY_S, TERM_GRACE_S
-from tests.helpers.worker_world import PlayedPusher, PlayedWorker, World
+from drillyard.worker.worker import STORE_AWAY_S
+from tests.helpers.worker_world import PlayedWorker, World
 
-EXIT_S = 30.0
-"""From SIGTERM to the end of the process, at most."""
-LAST_WORDS_S = 2.0
-"""What a rented machine's program may do after its worker has ended."""
 PHASES = (Phase.TRAIN, Phase.EVALUATE, Phase.STORE)
 
 
@@ -298,153 +291,7 @@ def test_the_end_of_the_leases_time_ends_the_work(world):
     assert 50.0 <= worker.ended_at <= 55.0
 
 
-# -- SIGTERM ----------------------------------------------------------------------------------
-
-
-def test_sigterm_stops_the_tickets_and_hands_them_on(world):
-    run = world.post(1)
-    worker = PlayedWorker(world, work_s=1e6)
-    world.at(20.0, worker.terminate)
-    world.run(60.0)
-    assert world.mailbox.ending(f"{run}.train", 1).cause is Cause.PREEMPTION
-    assert state(world, run).claimable == 2
-    assert worker.ended_at - 20.0 <= 3.0
-    assert worker.worker.exit_code == 0
-
-
-def test_sigterm_after_a_cancel_is_no_preemption(world):
-    run = world.post(1)
-    worker = PlayedWorker(world, work_s=1e6)
-    worker.machine.deaf = True
-    world.at(20.0, world.cancel)
-    world.at(20.1, worker.terminate)
-    world.run(60.0)
-    assert world.mailbox.ending(f"{run}.train", 1).cause is Cause.CANCELLED
-
-
-@pytest.mark.parametrize("deaf", [True, False])
-@pytest.mark.parametrize("paid", [True, False])
-@pytest.mark.parametrize("when_s", [20.0, 21.0, 100.0])
-def test_sigterm_in_an_outage_ends_the_process_in_time(world, deaf, paid, when_s):
-    """Finding L14: it took three minutes. Each call tries for 45 s before it gives up."""
-    for seed in (1, 2, 3):
-        world.post(seed)
-    grace_s = 20.0 if paid else TERM_GRACE_S
-    worker = PlayedWorker(world, slots=3, work_s=1e6, paid=paid, term_grace_s=grace_s)
-    worker.machine.deaf = deaf
-
-    def away():
-        world.store.away, world.store.patience_s = True, 45.0
-
-    world.at(20.0, away)
-    world.at(when_s, worker.terminate)
-    world.run(when_s + 300.0)
-    assert worker.ended_at - when_s + LAST_STEP_S + LAST_WORDS_S <= EXIT_S
-    for ticket in worker.machine.tickets:
-        assert ticket.asked_at - when_s <= 2 * ASK_S
-        # Ones that listen have their whole grace to reach the store, too.
-        assert ticket.killed_at - ticket.asked_at >= grace_s
-
-
-def test_a_machine_that_is_taken_away_asks_no_store_first(world):
-    """It has seconds of notice."""
-    world.post(1)
-    worker = PlayedWorker(world, work_s=1e6, paid=True)
-    world.store.patience_s = 45.0
-
-    def take_away():
-        world.store.away = True
-        worker.terminate()
-
-    world.at(20.05, take_away)
-    world.run(100.0)
-    (ticket,) = worker.machine.tickets
-    assert ticket.asked_at - 20.05 < ASK_S / 2
-    assert ticket.asked_after_tries == 0
-
-
-def test_sigterm_in_an_outage_ends_an_idle_worker_at_once(world):
-    worker = PlayedWorker(world, order={"idle_s": 1e6})
-    world.store.patience_s = 45.0
-    world.at(20.0, lambda: setattr(world.store, "away", True))
-    world.at(21.0, worker.terminate)
-    world.run(300.0)
-    assert worker.ended_at - 21.0 <= 2 * ASK_S + FLUSH_S
-
-
-def test_sigterm_during_set_up_does_not_wait_for_it(world):
-    worker = PlayedWorker(world)
-    worker.machine.install_s = 600.0
-    world.at(20.0, worker.terminate)
-    world.run(100.0)
-    assert worker.ended_at - 20.0 <= 3.0
-
-
-def test_a_claim_that_comes_through_after_sigterm_is_handed_on(world, monkeypatch):
-    run = world.post(1)
-    worker = PlayedWorker(world)
-    real = world.store.put_if_absent
-
-    def slow(key, data):
-        if "/claims/" in key and "ended" not in key:
-            worker.terminate()
-        return real(key, data)
-
-    monkeypatch.setattr(world.store, "put_if_absent", slow)
-    world.run(60.0)
-    assert worker.machine.tickets == []
-    assert world.mailbox.ending(f"{run}.train", 1).cause is Cause.PREEMPTION
-    assert state(world, run).claimable == 2
-
-
 # -- tickets that are handed ----------------------------------------------------------------------
-
-
-def test_a_handed_ticket_is_done_with_what_follows_and_said_to_be_over(world):
-    handed, other = [world.post(seed, PHASES) for seed in (1, 2)]
-    pusher = PlayedPusher()
-    worker = PlayedWorker(world, make=PushWorker, pusher=pusher, order={"idle_s": 60.0})
-    world.at(10.0, lambda: pusher.hand(f"{handed}.train"))
-    world.run(60.0)
-    assert [state(world, handed, phase).status for phase in PHASES] == [Status.SUCCEEDED] * 3
-    assert pusher.heard == [(f"{handed}.train", "SUCCEEDED")]
-    assert state(world, other).status is Status.READY, "what nobody handed is left to others"
-    world.at(61.0, pusher.gone)
-    world.run(80.0)
-    assert worker.worker.exit_code == 0
-
-
-def test_whoever_pushes_dies_and_the_ticket_is_handed_on(world):
-    run = world.post(1)
-    pusher = PlayedPusher()
-    worker = PlayedWorker(world, make=PushWorker, pusher=pusher, work_s=1e6)
-    world.at(1.0, lambda: pusher.hand(f"{run}.train"))
-    world.at(20.0, pusher.gone)
-    world.run(60.0)
-    assert world.mailbox.ending(f"{run}.train", 1).cause is Cause.PREEMPTION
-    assert worker.ended_at - 20.0 <= 3.0
-
-
-@pytest.mark.parametrize("phase", PHASES[:2])
-def test_a_handed_ticket_is_waited_for_until_the_attempt_of_a_lost_machine_is_closed(world, phase):
-    """A driver needs some thirty seconds for that; another machine takes minutes to start."""
-    run = world.post(1, PHASES)
-    lost, *_ = claims = [
-        Claim(ticket=f"{run}.{each}", attempt=1, worker="lost", token="t", claimed_at=0.0)
-        for each in reversed(PHASES[: PHASES.index(phase) + 1])
-    ]
-    for each in claims:
-        world.mailbox.claim(each)
-        if each is not lost:
-            world.mailbox.end(endings.succeeded(each, world.clock))
-    pusher = PlayedPusher()
-    PlayedWorker(world, make=PushWorker, pusher=pusher, order={"idle_s": 60.0})
-    world.at(1.0, lambda: pusher.hand(f"{run}.train"))
-    ending = endings.failed(lost, world.clock, Cause.INFRASTRUCTURE, "its machine is gone")
-    world.at(38.0, lambda: world.mailbox.end(ending))
-    world.run(100.0)
-    done = state(world, run, phase)
-    assert (done.status, done.attempt) == (Status.SUCCEEDED, 2)
 
 
 # -- who drives ---------------------------------------------------------------------------------
@@ -480,60 +327,3 @@ def test_the_same_world_twice_is_the_same_to_the_last_step(request):
         MemoryStore.forget(world.url)
     assert traces[0] == traces[1]
     assert len(traces[0]) > 300
-
-
-def states_of(world):
-    """Every state that the worker's record has had, in order."""
-    seen = []
-
-    def note(now):
-        for record in world.mailbox.workers():
-            if (record.state, record.message) not in seen:
-                seen.append((record.state, record.message))
-        return 0.1
-
-    world.add("note", note)
-    return seen
-
-
-def test_a_store_that_is_away_during_the_setup_is_waited_for(world):
-    run = world.post(1)
-    seen = states_of(world)
-    worker = PlayedWorker(world)
-    worker.machine.unprepared = [StoreUnavailable("503"), StoreUnavailable("503")]
-    world.run(60.0)
-    assert state(world, run).status is Status.SUCCEEDED
-    assert worker.machine.prepared_times == 3
-    assert list(dict.fromkeys(s for s, _ in seen)) == ["starting", "ready", "leaving"]
-    assert ("starting", "the set-up is tried again: 503") in seen
-    assert ("ready", "") in seen
-
-
-@pytest.mark.parametrize(
-    ("error", "state", "code", "after_s"),
-    [
-        (UserError("requirement foo==1 cannot be found"), "failed", 2, 0.0),
-        (CorruptObject("the code bundle is damaged"), "leaving", 4, 0.0),
-        (OSError(28, "No space left on device"), "leaving", 4, 0.0),
-        (StoreUnavailable("503"), "leaving", 4, STORE_AWAY_S),
-        (InfrastructureError("the package index does not answer"), "leaving", 4, INDEX_AWAY_S),
-    ],
-)
-def test_only_the_users_error_is_a_failed_setup(world, error, state, code, after_s):
-    worker = PlayedWorker(world)
-    worker.machine.unprepared = [error] * 1000
-    world.run(STORE_AWAY_S + 60.0)
-    assert worker.worker.exit_code == code
-    (record,) = world.mailbox.workers()
-    assert record.state == state
-    assert str(error) in record.message and worker.worker.unusable == str(error)
-    assert record.ready_at is None
-    assert after_s <= worker.ended_at <= after_s + 60.0
-
-
-def test_a_worker_that_is_asked_to_end_waits_for_no_store(world):
-    worker = PlayedWorker(world)
-    worker.machine.unprepared = [StoreUnavailable("503")] * 1000
-    world.at(20.0, worker.terminate)
-    world.run(60.0)
-    assert worker.ended_at <= 20.0 + EXIT_S

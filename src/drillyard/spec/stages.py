@@ -237,7 +237,6 @@ def _inputs(
     taken = {*child.parameters.const_args, *(name for params in groups for name in params)}
     for name, given in (child.inputs or {}).items():
         field = f"{here}.inputs.{name}"
-        other, output = source_of(given)
         if not NAME.match(name) or name in taken:
             yield ConfigError(
                 f"{name!r} is also a parameter of this child"
@@ -248,27 +247,38 @@ def _inputs(
                 allowed="letters, digits and _, and a name that the child does not declare",
                 hint="choose another name",
             )
-        if other not in known:
-            yield _unknown_child(other, child, known, field)
-            continue
-        wrong = partial(
-            ConfigError, field=field, value=given if isinstance(given, str) else given.source
+        yield from _source(spec, child, known, given, field)
+
+
+def _source(
+    spec: ExperimentSpec,
+    child: ChildSpec,
+    known: Mapping[str, ChildSpec],
+    given: str | InputSpec,
+    field: str,
+) -> Iterator[ConfigError]:
+    """Yields what is wrong with the output that an input of a child names."""
+    other, output = source_of(given)
+    if other not in known:
+        yield _unknown_child(other, child, known, field)
+        return
+    source = given if isinstance(given, str) else given.source
+    wrong = partial(ConfigError, field=field, value=source)
+    there = outputs_of(known[other])
+    if output not in there:
+        declare = f"declare it there: outputs: {{{output or 'data'}: data.csv}}"
+        yield wrong(
+            f"{other!r} has no output {output!r}" if output else "names no output",
+            allowed=", ".join(f"{other}.{n}" for n in there) or f"{other!r} has no outputs",
+            hint=nearest(output, there) if there else declare,
         )
-        there = outputs_of(known[other])
-        if output not in there:
-            declare = f"declare it there: outputs: {{{output or 'data'}: data.csv}}"
-            yield wrong(
-                f"{other!r} has no output {output!r}" if output else "names no output",
-                allowed=", ".join(f"{other}.{n}" for n in there) or f"{other!r} has no outputs",
-                hint=nearest(output, there) if there else declare,
-            )
-        theirs = seeds_of(spec, known[other])
-        if lacking := _lacking(spec, child, given, theirs):
-            yield wrong(
-                f"{other!r} has no run of seed {lacking[0]}",
-                allowed=f"the same seeds as {other!r}: {theirs}; or one seed there",
-                hint=f"write {{from: {other}.{output}, seeds: all}} to get those of all seeds",
-            )
+    theirs = seeds_of(spec, known[other])
+    if lacking := _lacking(spec, child, given, theirs):
+        yield wrong(
+            f"{other!r} has no run of seed {lacking[0]}",
+            allowed=f"the same seeds as {other!r}: {theirs}; or one seed there",
+            hint=f"write {{from: {other}.{output}, seeds: all}} to get those of all seeds",
+        )
 
 
 def _lacking(

@@ -140,22 +140,7 @@ class ModelChooser(Chance):
             by_number = {r.number: r for r in records if r.search}
             if self._kind == "cma-es" and by_number and self._repeated(by_number, outcomes):
                 return
-            by_memory = {r.memory: r.number for r in by_number.values() if r.memory is not None}
-            # Another driver may have counted in a memory of its own.
-            by_memory.update({memory: number for number, memory in self._numbers.items()})
-            while any(t.state is TrialState.WAITING for t in self._trials()):
-                self._close(self._study.ask().number)
-            for trial in self._trials():
-                number = trial.user_attrs.get(TRIAL, by_memory.get(trial.number))
-                known = by_number.get(number) if isinstance(number, int) else None
-                # Another store may have used this database under the same name before.
-                same = known is not None and self._params(known) == trial.params
-                if known is not None and same:
-                    self._numbers[known.number] = trial.number
-                    if trial.state.is_finished():
-                        self._added.add(known.number)
-                elif trial.state is TrialState.RUNNING:
-                    self._close(trial.number)
+            self._recognise(by_number)
             for number, record in by_number.items():
                 outcome = outcomes.get(number)
                 if number not in self._numbers and number not in self._added:
@@ -165,6 +150,26 @@ class ModelChooser(Chance):
             self._past = [t for t in self._trials() if t.state is TrialState.COMPLETE]
             if self._kind == "cma-es":
                 self._study.sampler = self._sampler(len(by_number) + 1)
+
+    def _recognise(self, by_number: Mapping[int, TrialRecord]) -> None:
+        """Finds the trials of the mailbox in the memory, and closes what nobody will end."""
+        from optuna.trial import TrialState
+
+        by_memory = {r.memory: r.number for r in by_number.values() if r.memory is not None}
+        # Another driver may have counted in a memory of its own.
+        by_memory.update({memory: number for number, memory in self._numbers.items()})
+        while any(t.state is TrialState.WAITING for t in self._trials()):
+            self._close(self._study.ask().number)
+        for trial in self._trials():
+            number = trial.user_attrs.get(TRIAL, by_memory.get(trial.number))
+            known = by_number.get(number) if isinstance(number, int) else None
+            # Another store may have used this database under the same name before.
+            if known is not None and self._params(known) == trial.params:
+                self._numbers[known.number] = trial.number
+                if trial.state.is_finished():
+                    self._added.add(known.number)
+            elif trial.state is TrialState.RUNNING:
+                self._close(trial.number)
 
     def ask(self, index: int, taken: Iterable[Assignment]) -> Choice | None:
         """See ``Chooser``."""

@@ -30,7 +30,6 @@ pytestmark = pytest.mark.heavy
 
 
 def test_a_lost_machine_is_replaced_and_its_attempt_counted(folder, mailbox, monkeypatch):
-    monkeypatch.setattr("drillyard.leases.lost_attempts.SILENT_S", 0.3)
     monkeypatch.setattr("drillyard.driver.watcher.TEND_S", 0.1)
 
     def dies_once(worker: Worker, ticket: Any, attempt: int) -> str:

@@ -302,6 +302,7 @@ def test_a_place_that_fills_up_during_the_work_is_left_for_another(folder, mailb
         return ""
 
     driver = driver_of(folder, mailbox, Shrinking(dies), Cloud())
+    driver._closer._silent_s = 3.0
     assert drive(driver, report=False).kind is Kind.SUCCEEDED
     assert [each[:2] for each in history(driver)] == [
         ("den", "no capacity"),

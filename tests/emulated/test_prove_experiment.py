@@ -16,7 +16,7 @@ from drillyard_backends.prove import record
 from drillyard_backends.prove.probes import Verdict
 from tests.helpers import rules
 from tests.helpers.proofs import verdicts
-from tests.helpers.wheel_index import needed
+from tests.helpers.wheel_index import needed, wheel
 
 pytestmark = pytest.mark.heavy
 HOLDS, FAILS, UNTESTED = Verdict.HOLDS, Verdict.FAILS, Verdict.UNTESTED
@@ -107,6 +107,20 @@ def test_wheels_for_another_python_are_reported(bench, kind, lying, tmp_path, mo
     proved(bench, python=other, order={"requirements": ["dy_leaf==1.5"]})
     text = told(bench, kind, 1, FAILS)
     assert f"are for Python {other}" in text and f"this machine has Python {THIS_PYTHON}" in text
+
+
+def test_requirements_that_contradict_each_other_are_refused_before_renting(
+    bench, kind, tmp_path, monkeypatch
+):
+    needed(tmp_path, tmp_path / "index", monkeypatch)
+    wheel(tmp_path / "index", "dy_leaf", "3.0")
+    order = {"requirements": ["dy_root==2.0", "dy_leaf==3.0"]}
+    report = proved(bench, python=THIS_PYTHON, order=order)
+    assert not report.created
+    (finding,) = [f for f in report.findings if f.severity.value == "error"]
+    assert finding.subject == "requirements" and "dy_leaf" in finding.message
+    assert finding.fix
+    bench.nothing_left()
 
 
 def test_an_old_driver_is_reported_with_both_numbers(bench, kind, lying, tmp_path):

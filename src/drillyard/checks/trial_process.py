@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib
 import json
 import os
 import sys
@@ -152,7 +151,7 @@ def _tried(order: JsonObject, tell: object) -> JsonObject:
 
     threading.Thread(target=report, daemon=True).start()
     if spec.learner is not None and spec.learner.engine == "sb3":
-        _import_quickly("torch._dynamo", "stable_baselines3")
+        _import_quickly()
     workload = load("workloads", spec.workload)()
     if not isinstance(workload, TriesTraining):
         return {"done": ""}
@@ -161,12 +160,12 @@ def _tried(order: JsonObject, tell: object) -> JsonObject:
     return {"done": done}
 
 
-def _import_quickly(*modules: str) -> None:
+def _import_quickly() -> None:
     """Imports what the training needs, without a look at all objects again and again."""
     gc.disable()
-    for name in modules:
-        with contextlib.suppress(ImportError):  # said by what needs it
-            importlib.import_module(name)
+    with contextlib.suppress(ImportError):  # said by what needs it
+        import stable_baselines3  # noqa: F401
+        import torch._dynamo  # noqa: F401
     gc.freeze()
     gc.enable()
 

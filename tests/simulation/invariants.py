@@ -87,7 +87,7 @@ class Invariants:
             self._claims.add(key)
             if writer is not None:
                 self._claimers[match["ticket"], int(match["attempt"])] = writer, self._world.time
-                self._losses.claimed(Claim.from_bytes(data[0]), writer)
+                self._judge(self._losses.claimed(Claim.from_bytes(data[0]), writer))
             told = self._cancelled_at is not None and self._world.time - self._cancelled_at
             if told and told > NOTICED_S and writer and self._healthy(writer, NOTICED_S):
                 self._broken(f"{key} was claimed {told:.0f} s after the order to stop")
@@ -339,6 +339,10 @@ class Invariants:
         lease = intent.order.lease_id
         vms = [v for v in self._world.cloud.vms if v.lease == lease]
         spent_s = sum((v.gone_at or self._world.time) - v.born_at for v in vms)
+        if any(p.refused for p in self._world.processes if p.kind == "reaper"):
+            # It ended what a provider left beyond the limit, and nobody else knows until when.
+            ends = (intent.order.deadline or 0.0) - EPOCH + LATE_S
+            spent_s = sum(min(v.gone_at or self._world.time, ends) - v.born_at for v in vms)
         counted_s = gone.lived_s * math.ceil(intent.order.workers / self._world.plan.slots)
         if counted_s < spent_s - MONEY_MARGIN_S * max(1, len(vms)):
             self._broken(f"{lease}: {counted_s:.0f} machine seconds counted, {spent_s:.0f} spent")

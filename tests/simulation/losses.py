@@ -36,9 +36,14 @@ class Losses:
         """Ticket and attempt -> the worker that took it, and when."""
         self._closed: dict[tuple[str, int], tuple[Ending, float]] = {}
 
-    def claimed(self, claim: Claim, worker: Process) -> None:
-        """A worker took an attempt."""
+    def claimed(self, claim: Claim, worker: Process) -> str | None:
+        """A worker took an attempt; what is wrong, or None: what is accepted is not done again."""
+        run, phase = claim.ticket.rsplit(".", 1)
+        done = f"toy/runs/{run}/{phase}.accepted.json" in self._world.objects.data
+        if done and run not in self._world.damaged:
+            return f"{claim.ticket} was claimed again after its result was accepted"
         self._claimed.setdefault((claim.ticket, claim.attempt), (worker, self._world.time))
+        return None
 
     def ended(self, ending: Ending) -> str | None:
         """An attempt ends as infrastructure only if something hit it; what is wrong, or None."""
@@ -54,6 +59,10 @@ class Losses:
         if any(max(p.host.held_at, p.paused_until) > at for p in its):
             return None
         if self._away_s(worker.host.name, at) > WAITED_S or self._given_back(worker):
+            return None
+        # The lease's limit ended its machine, which could not say so.
+        cut_at, host = worker.host.cut_at, worker.host.name
+        if cut_at is not None and self._world.plan.away("store", host, cut_at):
             return None
         return f"attempt {ending.attempt} of {ending.ticket} was lost to nothing: {ending.message}"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.simulation import programs
+from tests.simulation import costs, programs
 from tests.simulation.events import Events
 from tests.simulation.invariants import Invariants
 from tests.simulation.plan import Plan
@@ -114,6 +114,7 @@ class Schedule:
                     world.trouble.append(self._undecided())
                 else:
                     self._invariants.at_end()
+                    world.trouble += costs.too_much(world, self._quiet)
         except Stuck as error:
             world.trouble.append(str(error))
         finally:

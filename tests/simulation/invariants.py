@@ -339,7 +339,7 @@ class Invariants:
         lease = intent.order.lease_id
         vms = [v for v in self._world.cloud.vms if v.lease == lease]
         spent_s = sum((v.gone_at or self._world.time) - v.born_at for v in vms)
-        if any(p.refused for p in self._world.processes if p.kind == "reaper"):
+        if any(p.refused or p.hit for p in self._world.processes if p.kind == "reaper"):
             # It ended what a provider left beyond the limit, and nobody else knows until when.
             ends = (intent.order.deadline or 0.0) - EPOCH + LATE_S
             spent_s = sum(min(v.gone_at or self._world.time, ends) - v.born_at for v in vms)

@@ -11,7 +11,8 @@ from drillyard.mailbox.records import MoreSeeds, StudyState, TrialOutcome, Trial
 from drillyard.mailbox.status import Status
 from drillyard.spec.study import MODELS, POPULATION
 from drillyard.studies.factory import make_chooser
-from tests.simulation.plan import Plan
+from tests.simulation.plan import Fault, Plan
+from tests.simulation.scenes import SETUP_S
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -43,6 +44,12 @@ def draw_study(plan: Plan, dice: random.Random) -> None:
     if chooser in MODELS and dice.random() < 0.4:
         plan.study = LEARNS
         plan.seeds, plan.duration_s = 1, 2.0
+        at = round(SETUP_S + plan.boot_s + dice.uniform(10.0, 120.0), 1)
+        # Another process has no memory of the model, or that of the one before.
+        slept = Fault("close_lid", at, for_s=150.0)
+        plan.faults += dice.choice(
+            [[], [Fault("kill", at, who="driver")], [slept, Fault("second_driver", at + 70.0)]]
+        )
     elif chooser == "manual":
         study["cycles"] = [{"x": 0.25}, {"x": 0.75}]
     elif chooser == "grid" and dice.random() < 0.5:

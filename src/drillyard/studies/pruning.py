@@ -129,7 +129,12 @@ class Judge:
         """
         pruned = []
         for number, seeds in working.items():
-            if self._report(number, seeds) and self._trials[number].should_prune():
+            if not self._report(number, seeds):
+                continue
+            # Optuna warns of seeds that only one of two trials has.
+            with warnings.catch_warnings(action="ignore"):
+                worse = self._trials[number].should_prune()
+            if worse:
                 step, value = self._last[number]
                 pruned.append(Given(number, step, value, self._reason(step, value)))
         return pruned

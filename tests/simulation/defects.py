@@ -6,6 +6,7 @@ product by what they were, or by what a hurried author would write.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from drillyard.driver.stages import Stages
 from drillyard.errors import DrillyardError, InfrastructureError, Superseded
 from drillyard.leases import budget
 from drillyard.leases.ledger import Gone, Intent
-from drillyard.leases.reaper.verdict import Facts, Judgement, Verdict
+from drillyard.leases.reaper.verdict import GRACE_S, Facts, Judgement, Verdict, judge
 from drillyard.leases.release import Release
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.folder import Folder
@@ -231,6 +232,11 @@ def _no_mercy(facts: Facts, grace_s: float = 0.0) -> Judgement:
     return Judgement(Verdict.EXPIRED, "it exists")
 
 
+def _unprotected(facts: Facts, grace_s: float = GRACE_S) -> Judgement:
+    """What a person protects is judged like the rest."""
+    return judge(dataclasses.replace(facts, protected_s=0.0), grace_s)
+
+
 def _nothing(*_: Any, **__: Any) -> None:
     return None
 
@@ -349,6 +355,15 @@ DEFECTS: dict[str, Callable[[], Patches]] = {
     ),
     "the reaper ends what it sees": lambda: (
         ("drillyard.leases.reaper.end_one_lease.judge", _no_mercy),
+    ),
+    "the reaper ends what is protected": lambda: (
+        ("drillyard.leases.reaper.end_one_lease.judge", _unprotected),
+    ),
+    "machines without work stay": lambda: (
+        ("drillyard.worker.worker.Worker._idle", _drop(False)),
+    ),
+    "the winner is not run again": lambda: (
+        ("drillyard.studies.confirmation.Confirmation.confirm", _drop(False)),
     ),
 }
 """Name -> what to replace, by dotted name."""

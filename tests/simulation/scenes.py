@@ -265,4 +265,6 @@ SCENES: tuple[Callable[[Plan, random.Random], None], ...] = (
     full_places,
     full_places,
     left_behind,
+    left_behind,
+    left_behind,
 )

@@ -120,7 +120,8 @@ def at_the_end(world: World) -> Iterator[str]:
     assert study is not None
     if study.planned is not None and len(search) > study.planned:
         yield f"{len(search)} trials were chosen, of {study.planned}"
-    if state.phase != "over":
+    away = world.counts["away"] or any(p.refused for p in world.processes if p.kind == "driver")
+    if state.phase != "over" and not away:
         yield f"the study is done, and its state is {state.phase}"
     taken: list[Any] = []
     for index, record in enumerate(search, start=1):

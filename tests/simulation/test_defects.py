@@ -7,8 +7,9 @@ from pkgutil import resolve_name
 
 import pytest
 
-from tests.simulation import defects
+from tests.simulation import costs, defects
 from tests.simulation.defects import DEFECTS
+from tests.simulation.reach import OUTSIDE
 
 ROOT = Path(__file__).parents[2]
 PATCHES = [
@@ -53,3 +54,16 @@ def test_the_page_and_the_night_know_every_defect():
     assert floor is not None and 0 < int(floor[1]) <= len(DEFECTS)
     nightly = (ROOT / ".github" / "workflows" / "nightly.yml").read_text()
     assert "run: make defects" in nightly
+
+
+def test_the_page_says_what_is_not_claimed_and_what_may_be_spent():
+    page = (ROOT / "docs" / "contributing" / "simulation.md").read_text()
+    assert [r for r in OUTSIDE.values() if r not in page] == []
+    assert [path for path in OUTSIDE if not (ROOT / path).exists()] == []
+    for kind in ("driver", "worker", "ticket"):
+        row = re.search(rf"^\| requests of a {kind} \| (.+) \|$", page, re.M)
+        figures = [n for n in costs.REQUESTS[kind] if n]
+        assert row is not None and [int(n) for n in re.findall(r"\d+", row[1])] == figures
+    assert f"| {costs.END_S:,.0f} s and twice the work |" in page and costs.END_WORK == 2
+    assert f"| {costs.IDLE_S:.0f} s, and {costs.IDLE_TICKET_S:.0f} s for each ticket" in page
+    assert f"is used up | {costs.LATE_S:.0f} s |" in page

@@ -15,8 +15,6 @@ def __getattr__(name: str) -> Any:
     """Imports a task when it is asked for: the modules that need no Prefect load without it."""
     if name not in __all__:
         raise AttributeError(f"module 'drillyard_tasks' has no attribute {name!r}")
-    import importlib
+    from drillyard_tasks import machines, work
 
-    of_machines = name in ("provision", "setup", "teardown")
-    module = importlib.import_module(f"{__name__}.{'machines' if of_machines else 'work'}")
-    return getattr(module, name)
+    return getattr(machines if hasattr(machines, name) else work, name)

@@ -23,6 +23,9 @@ PUBLIC = (
     "drillyard.mailbox",
     "drillyard.results",
     "drillyard.statistics",
+    # For flows of their own: own-flow.md.
+    "drillyard_flows",
+    "drillyard_tasks",
     # A distribution of its own, for the tests of people who work with clouds.
     "drillyard_emulators.http.handle",
 )

@@ -146,7 +146,8 @@ class AzureCloud:
     def __init__(self, world: World) -> None:
         self._world = world
         clock: Any = VirtualClock(world)
-        site = Site(world.folder, lambda job: {}, lambda job, name, data: None)
+        boot: Any = VirtualNode
+        site = Site(world.folder, lambda job: {}, lambda job, name, data: None, boot)
         self.workspace = Workspace(clock, site)
         physics, plan = self.workspace.physics, world.plan
         physics.create_s, physics.node_s, physics.prepare_s = plan.boot_s, plan.boot_s, 2.0
@@ -250,7 +251,6 @@ def install(undo: contextlib.ExitStack) -> None:
 
     for target, value in (
         ("drillyard_emulators.azure.world.Scheduler", VirtualScheduler),
-        ("drillyard_emulators.azure.nodes.Machine", VirtualNode),
         ("drillyard_emulators.azure.nodes._LOOK_S", 1.0),
         ("drillyard_emulators.azure.nodes._free_port", lambda: 1),
         *((f"drillyard_backends.azure.{name}.credential", _Credential) for name in _SIGN_IN),

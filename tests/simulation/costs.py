@@ -49,7 +49,8 @@ def too_much(world: World, quiet_at: float) -> Iterator[str]:
     # A machine that hosts copies for others waits for their training.
     machines = [] if world.plan.hosts else world.cloud.vms
     for host in [h for vm in machines for h in vm.hosts if not h.hit]:
-        idle_s, most_s = _idle_s(world, host), IDLE_S + IDLE_TICKET_S * done[host.boot]
+        held_s = sum(p.held_s for p in world.processes if p.host is host)
+        idle_s, most_s = _idle_s(world, host) - held_s, IDLE_S + IDLE_TICKET_S * done[host.boot]
         if idle_s > most_s:
             yield f"{host.name} did nothing for {idle_s:.0f} s, of {most_s:.0f} s that it may"
     for process in world.processes:

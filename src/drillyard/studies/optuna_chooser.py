@@ -152,7 +152,7 @@ class ModelChooser(Chance):
                 self._study.sampler = self._sampler(len(by_number) + 1)
 
     def _recognise(self, by_number: Mapping[int, TrialRecord]) -> None:
-        """Finds the trials of the mailbox in the memory, and closes what nobody will end."""
+        """Finds the trials of the mailbox in the memory, and closes what no driver will end."""
         from optuna.trial import TrialState
 
         by_memory = {r.memory: r.number for r in by_number.values() if r.memory is not None}

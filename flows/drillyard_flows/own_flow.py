@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -32,7 +33,14 @@ from drillyard.driver.driver import Driver
 from drillyard.driver.in_thread import InThread
 from drillyard.driver.outcome import Outcome
 from drillyard.driver.six_phases import drive
-from drillyard.errors import ConfigError, ControlPlaneError, ExperimentFailed
+from drillyard.errors import (
+    ConfigError,
+    ControlPlaneError,
+    ExperimentFailed,
+    TeardownUnconfirmed,
+    UserError,
+    WorkerLost,
+)
 from drillyard.mailbox.records import Phase
 from drillyard.runs import submit
 from drillyard.runs.locate import store_of
@@ -78,22 +86,22 @@ def session(
     refuse(check(loaded, store=url, offline_ok=True))
     driver = driver_of(loaded, url, say=say, allow_change=allow_change, by_request=True)
     driver.open()
-    opened = OwnSession(driver)
-    if FlowRunContext.get() is not None:
-        live.link(driver.mailbox)
+    opened = OwnSession(driver, say)
     if not driver.held:
         say("every run is finished: no machine is rented")
         yield opened
         return
-    work = InThread(lambda: drive(driver, view=opened, say=say), driver, say=say)
+    work = InThread(opened.drive, driver, say=say)
     with work.running(), Watch(driver):
         try:
+            if FlowRunContext.get() is not None:
+                live.link(driver.mailbox)
             yield opened
         finally:
             opened.leave()
     error = work.outcome().error
     # A task has raised the failure of its run, and the flow decided what follows from it.
-    if error is not None and not isinstance(error, ExperimentFailed):
+    if error is not None and not isinstance(error, ExperimentFailed | WorkerLost):
         raise error
 
 
@@ -102,16 +110,33 @@ class OwnSession(Session):
 
     Args:
         driver: Open, and by request.
+        say: Gets sentences for the user.
     """
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, say: Callable[[str], None]) -> None:
         super().__init__(driver)
+        self._say = say
         trials = submit.plain(driver.spec)
         self.runs = [run for run, _, _ in submit.runs(trials)]
         """Ids of the runs, one for each seed: ``t0001-s42``."""
         self._news = threading.Condition()
         self._left = False
         self._end: Callable[[], Outcome] | None = None
+        self._refused: set[str] = set()
+        """Phases that cannot be requested now, whatever Prefect repeats."""
+
+    def drive(self) -> Outcome:
+        """Works until the session has ended."""
+        try:
+            outcome = drive(self.driver, view=self, say=self._say)
+        except BaseException as error:
+            broken: Future[Outcome] = Future()
+            broken.set_exception(error)
+            self._over(broken.result)  # the session may have ended before it offered anything
+            raise
+        if isinstance(outcome.error, TeardownUnconfirmed):
+            self._say(str(outcome.error))  # an exception in the flow would hide it
+        return outcome
 
     @property
     def finished(self) -> bool:
@@ -131,11 +156,16 @@ class OwnSession(Session):
         """
         if self.finished:
             return self._known(phase, run)
-        if run:
-            self.driver.request(run, Phase(phase))
-        elif phase == "teardown":
-            self.driver.release()
         key = self.key(phase, run)
+        self._refused.discard(key)
+        try:
+            if run:
+                self.driver.request(run, Phase(phase))
+            elif phase == "teardown":
+                self.driver.release()
+        except UserError:
+            self._refused.add(key)
+            raise
         with self._news:
             self._news.wait_for(lambda: key in self._bodies or self._end is not None)
             if key in self._bodies:
@@ -144,6 +174,18 @@ class OwnSession(Session):
         raise self._end().error or ControlPlaneError(
             f"the session ended before {key} began", hint="call the task before `teardown`"
         )
+
+    def delivered(self, phase: str, run: str = "") -> bool:
+        """Returns whether repeating a task would not help; also true if its phase cannot begin.
+
+        Args:
+            phase: One of the six phases.
+            run: The run, for `train`, `evaluate` and `store`.
+        """
+        key = self.key(phase, run)
+        over = self.finished or self._end is not None
+        vain = key in self._refused or (over and key not in self._bodies)
+        return vain or super().delivered(phase, run)
 
     def offer(self, body: Body) -> None:
         """Keeps a phase, and wakes the task that waits for it."""
@@ -188,8 +230,11 @@ class OwnSession(Session):
     def _follow(self, bodies: Bodies) -> None:
         for body in bodies.follow():
             self.offer(body)
+        self._over(bodies.outcome.result)
+
+    def _over(self, end: Callable[[], Outcome]) -> None:
         with self._news:
-            self._end = bodies.outcome.result
+            self._end = end
             self._news.notify_all()
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, cast
 
 from pydantic_core import SchemaSerializer, core_schema
 
 from drillyard.driver.bodies import Body
 from drillyard.driver.driver import Driver
+from drillyard.errors import DrillyardError
 from drillyard.mailbox.mailbox import ticket_id
 from drillyard.mailbox.records import Phase
 from drillyard_tasks.publisher import SHORT_S, Publisher
@@ -72,7 +74,9 @@ class Session:
         body = self._bodies.get(self.key(phase, run))
         if body is not None or not run:
             return body.title if body is not None else phase
-        return f"{phase} {self.driver.mailbox.run(run).name or run}"
+        with suppress(DrillyardError):  # the task itself says which runs there are
+            return f"{phase} {self.driver.mailbox.run(run).name or run}"
+        return f"{phase} {run}"
 
     def delivered(self, phase: str, run: str = "") -> bool:
         """Returns whether a task got the end of a phase, so that repeating it would not help.

@@ -44,12 +44,12 @@ def work_task(phase: Phase, describe: Describe) -> Task[..., Reference | EndStat
             DrillyardError: The phase failed.
         """
         log, ticket = get_run_logger(), ticket_id(run, phase)
-        body = session.body(phase.value, run)
-        with session.publisher.publishing(session.driver, session.name, run, ticket, log):
-            try:
+        try:
+            body = session.body(phase.value, run)
+            with session.publisher.publishing(session.driver, session.name, run, ticket, log):
                 accepted = body.join_for(Accepted)
-            except Stopped as error:
-                return stopped(error)
+        except Stopped as error:
+            return stopped(error)
         log.info(
             "%s: attempt %d accepted. %s", ticket, accepted.attempt, describe(accepted.summary)
         )

@@ -258,9 +258,9 @@ def drive(
         How it ended. It raises no errors of the experiment, its machines or Prefect.
     """
     view = view or NoView()
-    mirror = Mirrors(driver.mailbox, behind.targets(driver.mailbox), on_warning=say)
     bodies = Bodies()
     try:
+        mirror = Mirrors(driver.mailbox, behind.targets(driver.mailbox), on_warning=say)
         error = _phases(driver, view, bodies, mirror, hurry)
         outcome = outcome_of(driver, error, _report(driver, say) if report else None)
     except BaseException as broken:

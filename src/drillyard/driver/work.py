@@ -47,8 +47,10 @@ class Work:
         self._settling: dict[str, Future[Accepted]] = {}
         self._attempts: dict[str, int] = {}
         """Open ticket -> its attempt that is not known to be lost."""
-        self._last: dict[str, str | None] = {}
-        """Run -> its ticket that ended last; None: the run has no further ticket."""
+        self._ended: dict[str, list[str]] = {}
+        """Run -> its tickets that have ended, in this order."""
+        self._given_up: set[str] = set()
+        """Runs whose further tickets are not shown: an earlier one has no result."""
         self._changes = -1
         self._states: dict[str, TicketState] = {}
         """The states at the last look."""
@@ -90,19 +92,19 @@ class Work:
         }
         self._states = states
         for run in list(self._due):
-            if run not in self._last or self._last[run] is not None:
+            if run not in self._given_up:
                 tickets = (ticket_id(run, phase) for phase in PHASES)
                 self._advance(run, [states[t] for t in tickets if t in states])
             del self._due[run]
 
     def _advance(self, run: str, own: list[TicketState]) -> None:
         """Offer the first open ticket of a run; settle it if it has ended."""
-        last = self._last.get(run)
-        done = -1 if last is None else [s.ticket.ticket for s in own].index(last)
-        if done + 1 >= len(own):
+        ended = self._ended.get(run, [])
+        # A program may request them in another order than that of the phases.
+        state = next((s for s in own if s.ticket.ticket not in ended), None)
+        if state is None:
             return
-        state = own[done + 1]
-        ticket = state.ticket.ticket
+        ticket, last = state.ticket.ticket, ended[-1] if ended else None
         waits = state.status in (Status.PENDING, Status.READY, Status.PREEMPTED)
         if waits and last is not None and ticket not in self._open:
             return  # what follows a training is shown from when a worker takes it
@@ -146,12 +148,14 @@ class Work:
             del self._settling[ticket], self._attempts[ticket]
             body = self._open.pop(ticket)
             error = verified.exception()
-            if error is None:
-                self._last[body.run] = body.key
+            if error is None or self._driver.by_request:
+                self._ended.setdefault(body.run, []).append(body.key)
                 self._due[body.run] = None  # its next one may have ended already
+            else:
+                self._given_up.add(body.run)
+            if error is None:
                 body.future.set_result(verified.result())
             else:
-                self._last[body.run] = None
                 body.future.set_exception(error)
 
     # -- trials -------------------------------------------------------------------------------

@@ -51,6 +51,7 @@ class Driver:
     """As much of a driver as a session asks for."""
 
     study = None
+    by_request = False
     mailbox = SimpleNamespace(run=lambda run: SimpleNamespace(name=None))
 
     def __init__(self) -> None:

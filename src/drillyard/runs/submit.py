@@ -25,6 +25,8 @@ from drillyard.mailbox.records import (
     RunRecord,
     TicketRecord,
 )
+from drillyard.mailbox.status import Status
+from drillyard.mailbox.ticket_states import ticket_states
 from drillyard.registry import load
 from drillyard.runs import code_archive as bundles
 from drillyard.runs import identity
@@ -234,15 +236,22 @@ def post(
 ) -> None:
     """Post every trial; existing tickets stay as they are.
 
-    Tickets that belong to no trial and were never claimed are deleted.
+    Tickets that belong to no trial are deleted, unless a worker has them, or they have ended: a
+    worker would do them. Their claims and checkpoints stay.
 
     Raises:
         Superseded: Another driver took over.
     """
     there = set(mailbox.ticket_ids())
-    planned = {ticket for ticket, _, _ in tickets(trials)}
-    claimed = {ticket for ticket, _, _ in mailbox.claims()}
-    for ticket in sorted(there - planned - claimed):
+    others = there - {ticket for ticket, _, _ in tickets(trials)}
+    claimed = {ticket for ticket, _, _ in mailbox.claims()} if others else set()
+    states = ticket_states(mailbox) if others & claimed else {}
+    for ticket in sorted(others):
+        # CANCELLED: open again once the order to stop is deleted.
+        status = states[ticket].status if ticket in states else Status.PENDING
+        stays = status is Status.RUNNING or (status.ended and status is not Status.CANCELLED)
+        if ticket in claimed and stays:
+            continue
         must_drive()  # the next driver's file may name this seed again
         mailbox.store.delete(mailbox.key(f"queue/{ticket}.json"))
     post_trials(spec, mailbox, trials, must_drive, there=there, clock=clock)

@@ -127,7 +127,7 @@ class WorkList:
                     )
             seed, trial = runs[run]
             self._must_drive()
-            state = ticket_states(self._mailbox).get(ticket)
+            state = self._all_states().get(ticket)
             if state is not None and over_in_vain(state):
                 reopen.forgive(self._mailbox, [ticket])
             alone = replace(trial, seeds=(seed,), phases=(phase,))
@@ -215,11 +215,15 @@ class WorkList:
     @property
     def over(self) -> bool:
         """True if every ticket has ended and none will follow, at the last poll."""
-        return not self._more and all(s.status.ended for s in self.states().values())
+        if self._more:
+            return False
+        states = self.states()
+        seen = not self.by_request or states.keys() >= self._tickets
+        return seen and all(s.status.ended for s in states.values())
 
     def done_early(self) -> bool:
         """True if workers that were ready early have done everything already."""
-        return bool(self.states()) and self.over
+        return self.over and (self.by_request or bool(self.states()))
 
     @property
     def _more(self) -> bool:

@@ -99,7 +99,11 @@ class LeaseSupervisor:
         holders = self._closer.close_lost(states)
         lease = self._leases.lease
         todo = [s for s in self._wanted.of(states).values() if not s.status.ended]
-        if not self.set_up or not todo:
+        if not self.set_up:
+            return
+        if not todo:
+            if lease is not None and self._wanted.held:
+                self._retire(lease)
             return
         if lease is not None and self._leases.over(lease, OVERDUE_S):
             # Neither the worker nor the provider has ended it. The outcome is decided, and the
@@ -130,6 +134,16 @@ class LeaseSupervisor:
             with self._unless_ending(lease) as free:
                 if free and not self.move(lease, full):
                     raise
+
+    def _retire(self, lease: Lease) -> None:
+        """Write off a lease that ended by itself between two requests: it costs no more."""
+        self.replaced = 0
+        if answer(self._places.backend_of(lease), lease) is not Liveness.GONE:
+            return
+        with self._unless_ending(lease) as free:
+            if free:
+                self._say(f"lease {lease.lease_id} had nothing to do and ended")
+                self._leases.write_off()
 
     def replace(self, lease: Lease | None) -> None:
         """Rent again; ``None``: the lease was written off before, and renting failed.

@@ -96,12 +96,17 @@ class LeaseManager:
     def replace(self, spec: ExperimentSpec, order: MakeOrder, reason: str = LOST) -> Lease:
         """Write off the present lease, which is gone or useless, and rent another one."""
         with self._lock:
+            self.write_off(reason)
+            return self.rent(spec, order)
+
+    def write_off(self, reason: str = LOST) -> None:
+        """Write off the present lease, if there is one, and rent nothing."""
+        with self._lock:
             lost = self.lease
             if lost is not None:
                 self._drop(lost, reason)
                 self._used_s = self._ledger.used_s()
                 self.lease = None
-            return self.rent(spec, order)
 
     def _adopt(self, spec: ExperimentSpec) -> Lease | None:
         for entry in reversed([e for e in self._ledger.entries() if e.open]):

@@ -12,10 +12,11 @@ import pytest
 pytest.importorskip("azure.ai.ml")
 
 from drillyard.mailbox.records import Phase
-from drillyard.system.processes import ProcessId, marked, send
+from drillyard.system.processes import ProcessId, send
 from drillyard_emulators.http.machines import MACHINE_MARK
 from tests.helpers.azure_lab import at_work, needs_azurite
 from tests.helpers.patience import PATIENCE_S
+from tests.helpers.processes import machines_of
 
 pytestmark = [
     needs_azurite(),
@@ -50,9 +51,13 @@ def lab(lab, tmp_path):
     return lab
 
 
-def nothing_runs(name):
+def nothing_runs(lab, name):
     """By the marks that every process of an emulated machine carries."""
-    return not [p for p in marked(mark=MACHINE_MARK) if mine(p, name)]
+    return not of_job(lab, name)
+
+
+def of_job(lab, name):
+    return [p for p in machines_of(lab.cloud.greeting["mark"]) if mine(p, name)]
 
 
 def mine(process, name):
@@ -72,7 +77,7 @@ def test_workers_of_one_training_play_on_both_nodes(lab):
     assert mailbox.accepted("t0001-s1", Phase.STORE)
     (job,) = lab.cloud.state()["jobs"]
     assert lab.cloud.state()["jobs"][job]["status"] == "Completed"
-    assert lab.left() == {} and nothing_runs(job)
+    assert lab.left() == {} and nothing_runs(lab, job)
 
 
 def test_a_killed_node_is_replaced_and_the_training_goes_on(lab):
@@ -80,7 +85,7 @@ def test_a_killed_node_is_replaced_and_the_training_goes_on(lab):
     driver = lab.start("run", str(path), "--on", "azure")
     mailbox = at_work(lab, "spread")
     (job,) = lab.cloud.state()["jobs"]
-    beside = [p for p in marked(mark=MACHINE_MARK) if mine(p, f"{job}-1.1")]
+    beside = of_job(lab, f"{job}-1.1")
     for process in beside:
         send(ProcessId(process.pid, process.started), signal.SIGKILL)
     assert driver.wait(PATIENCE_S) == 0, lab.said + lab.serials()
@@ -88,4 +93,4 @@ def test_a_killed_node_is_replaced_and_the_training_goes_on(lab):
     assert done["resumes"] == 1 and sorted(done["machines"].values()) == [1, 2]
     first, second = sorted(lab.cloud.state()["jobs"])
     assert lab.cloud.state()["jobs"][first]["status"] == "Failed"
-    assert lab.left() == {} and nothing_runs(first) and nothing_runs(second)
+    assert lab.left() == {} and nothing_runs(lab, first) and nothing_runs(lab, second)

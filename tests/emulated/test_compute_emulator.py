@@ -14,10 +14,10 @@ pytest.importorskip("google.cloud.compute_v1")
 from google.api_core import exceptions as errors
 from google.cloud import compute_v1
 
-from drillyard.system.processes import ProcessId, marked
-from drillyard_emulators.http.machines import MACHINE_MARK
+from drillyard.system.processes import ProcessId
 from tests.helpers.compute_client import REGION, ZONE, a_name, machine, running
 from tests.helpers.patience import until
+from tests.helpers.processes import machines_of
 
 SLEEPER = '#!/bin/bash\necho "hello from $HOSTNAME"\nexec sleep 600\n'
 
@@ -251,7 +251,7 @@ while true; do sleep 0.05; done
         gone = until(lambda: machine(cloud, name)["gone"] and machine(cloud, name))
         assert gone["preempted"] and gone["ended_by"] == "preempted"
         assert ("saved" in cloud.serial(name)) == (what == "preempt")
-        assert not list(marked(gone["id"], MACHINE_MARK))
+        assert not machines_of(cloud.greeting["mark"], gone["id"])
         # DO_NOTHING: the group does not miss it, and does not make it again.
         assert compute.managed(group)[name].instance_status == ""
         compute.drop(group)
@@ -269,7 +269,7 @@ while true; do sleep 0.05; done
             project=compute.project, zone=ZONE, instance=name
         )
         until(lambda: machine(cloud, name)["gone"])
-        assert not list(marked(found["id"], MACHINE_MARK))
+        assert not machines_of(cloud.greeting["mark"], found["id"])
         compute.drop(group)
 
     def test_repair_brings_it_back(self, compute, cloud):
@@ -331,7 +331,7 @@ cloud.physics(boot_s=0.0)
 compute = Compute(cloud)
 compute.create(compute.group(compute.template({SLEEPER!r})), "left-alone")
 cloud.wait(lambda state: state["machines"][0]["status"] == "RUNNING")
-print(cloud.pid, cloud.state()["machines"][0]["id"], flush=True)
+print(cloud.pid, cloud.greeting["mark"], cloud.state()["machines"][0]["id"], flush=True)
 sys.stdin.readline()
 os.kill({victim}, signal.SIGKILL)
 time.sleep(60)
@@ -344,12 +344,12 @@ time.sleep(60)
         cwd=Path(__file__).parents[2],
     )
     assert process.stdout is not None and process.stdin is not None
-    pid, number = process.stdout.readline().split()
+    pid, mark, number = process.stdout.readline().split()
     emulator = ProcessId.of(int(pid))
-    assert emulator is not None and list(marked(number, MACHINE_MARK))
+    assert emulator is not None and machines_of(mark, number)
     process.stdin.write("go\n")
     process.stdin.flush()
-    until(lambda: not list(marked(number, MACHINE_MARK)))
+    until(lambda: not machines_of(mark, number))
     until(lambda: not emulator.alive())
     process.kill()
     process.communicate()

@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from drillyard.system.processes import ProcessId, marked
+from drillyard_emulators.http.machines import EMULATOR_MARK, MACHINE_MARK
 from tests.helpers.patience import PATIENCE_S
 
 
@@ -24,6 +26,16 @@ def free_ports(count: int) -> list[int]:
 def free_port() -> int:
     """One of them."""
     return free_ports(1)[0]
+
+
+def machines_of(mark: str, machine: str | None = None) -> list[ProcessId]:
+    """Living processes of the machines of one emulator; others may have machines of that id.
+
+    Args:
+        mark: ``emulator.greeting["mark"]``.
+        machine: Id of a machine; None: all.
+    """
+    return list(marked(machine, MACHINE_MARK, **{EMULATOR_MARK: mark}))
 
 
 def run_process(

@@ -100,6 +100,7 @@ class Azure(Loopback):
             "env": self.env(),
             "control": self.control_url,
             "folder": str(self.folder),
+            "mark": self.mark,
             "account": ACCOUNT,
             "container": CONTAINER,
             "workspace": {

@@ -87,6 +87,7 @@ class Cloud(Loopback):
             "project": self.project.project_id,
             "service_account": self.project.worker,
             "folder": str(self.folder),
+            "mark": self.mark,
         }
 
     def state(self, _: Document) -> Document:

@@ -352,13 +352,19 @@ class Search:
         return self._account.write(phase, self._after.seeds_rule)
 
     def _finish(self, error: DrillyardError | None) -> None:
-        self.error = error
+        """Write how the study ended.
+
+        Raises:
+            InfrastructureError: It ended without an error, and the store is away: try again.
+        """
         try:
             stopped = self._stop_asked() or error is not None
             self._write_state("search" if stopped else "over")
         except (InfrastructureError, Superseded) as away:
+            if error is None:
+                raise
             log.warning("the state of the study could not be written: %s", away)
-        self.over = True
+        self.error, self.over = error, True
 
 
 def _measured(runs: Iterable[str], states: Mapping[str, TicketState]) -> bool:

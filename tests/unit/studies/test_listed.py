@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from drillyard.errors import ConfigError, ConfigErrors, RunFailed, TimedOut
+from drillyard.errors import ConfigError, ConfigErrors, RunFailed, StoreUnavailable, TimedOut
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.memory import MemoryStore
-from drillyard.mailbox.records import TrialRecord
+from drillyard.mailbox.records import StudyState, TrialRecord
 from drillyard.mailbox.status import Cause, Status
 from drillyard.spec.binding import with_parts
 from drillyard.spec.load import load, load_resolved
@@ -108,6 +108,27 @@ def test_trials_that_a_limit_ended_are_not_called_failures(mailbox, tmp_path):
     assert "a limit ended 2 of 2 trials" in error.message
     assert error.hint is not None and "raise it and run the same command" in error.hint
     assert search.book.settled() == set(), "the same command forgives their endings"
+
+
+def test_the_end_of_a_study_is_written_again_after_an_outage_of_the_store(
+    mailbox, tmp_path, monkeypatch
+):
+    search = begun(mailbox, twelve(tmp_path, trials=1))
+    fail_one(mailbox, Cause.TIME_LIMIT)
+    write, outage = search._account.write, [StoreUnavailable("no route to host")] * 3
+
+    def away(phase: str, seeds_rule: str | None) -> StudyState:
+        if phase == "over" and outage:
+            raise outage.pop()
+        return write(phase, seeds_rule)
+
+    monkeypatch.setattr(search._account, "write", away)
+    for now in range(10):
+        search.step(float(now))
+    assert search.over
+    state = mailbox.read("study.json", StudyState)
+    assert state is not None and state.phase == "over"
+    search.close()
 
 
 def test_a_trial_that_failed_by_itself_stays_one(mailbox, tmp_path):

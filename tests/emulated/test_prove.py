@@ -108,12 +108,14 @@ def test_killed_while_it_finishes_another_it_is_finished_again(bench):
     bench.nothing_left()
 
 
-def test_killed_with_machines_it_is_finished_by_the_reaper(bench, kind, monkeypatch):
+@pytest.mark.parametrize("known", ["everywhere", "to the proof"])
+def test_killed_with_machines_it_is_finished_by_the_reaper(bench, kind, known, monkeypatch):
+    """Also where only the experiment's file or a block has the settings."""
     bench.cloud.physics(processes=False)
     assert bench.killed(1, bench.create)
     assert bench.left()
     settings = bench.settings | ({"compute": "kept"} if kind == "azure" else {})
-    for name, value in settings.items():
+    for name, value in settings.items() if known == "everywhere" else ():
         monkeypatch.setenv(f"DRILLYARD_{kind.upper()}_{name.upper()}", str(value))
     monkeypatch.setenv("DRILLYARD_HOME", str(bench.home))
     monkeypatch.setattr("drillyard.mailbox.driver_lock.STALE_S", 0.0)
@@ -121,7 +123,7 @@ def test_killed_with_machines_it_is_finished_by_the_reaper(bench, kind, monkeypa
     def reaped():
         """The proof's last sign of life may be from less than a second ago."""
         report = reap([kind], grace_s=0.0, home=bench.home)
-        assert report.good, report
+        assert {*report.problems} <= ({kind} if known == "to the proof" else set()), report
         return any(outcome.deleted for outcome in report.outcomes)
 
     until(reaped, what="the end of the lease")

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Generic, Protocol, TypeVar
 
 from drillyard.backend import Backend, Lease, Order, ProvidesStore, open_backend
+from drillyard.backend.settings.resolve import resolve
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import WorkerRecord
@@ -280,12 +281,15 @@ class Prover(ABC, Generic[S]):
         """Returns the values that name the account: value to what stands for it."""
 
 
-def opened(text: str, kind: type[B], settings: JsonObject) -> B:
-    """Returns a backend of a cloud, with settings over the user's own."""
+def opened(text: str, kind: type[B], settings: JsonObject) -> tuple[B, JsonObject]:
+    """Returns a backend of a cloud with settings over the user's own, and all of them.
+
+    The lease keeps them, so that a reaper finds its machines without the file or the block.
+    """
     backend = open_backend(text, settings)
     if not isinstance(backend, kind):
         raise TypeError(f"{text} is not a {kind.__name__}")
-    return backend
+    return backend, resolve(text, settings).values
 
 
 def of_worker(
@@ -321,7 +325,7 @@ def of_worker(
         yield ready.fails(f"no worker began; the machine's last lines: {last_words()}")
         raise Untestable("no worker began")
     if seen.ready_at is None:
-        why = seen.message or f"it is {seen.state} after {seconds:.0f} s"
+        why = seen.message or f"it is {seen.state}; the machine's last lines: {last_words()}"
         at_fault = gpu if NOT_USABLE in why else wheels if order.requirements else ready
         yield at_fault.fails(why)
         raise Untestable(f"no worker got ready: {why}")

@@ -8,6 +8,7 @@ import json
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -123,6 +124,7 @@ OLD = f"{NOT_USABLE}: NVIDIA driver 535.288.01"
         ({"state": "failed", "message": OLD}, (None, None, "does not hold")),
         ({"state": "failed", "message": "for Python 3.12"}, (None, "does not hold", None)),
         ({"state": "starting", "message": "tried again"}, (None, "does not hold", None)),
+        ({"state": "starting"}, (None, "does not hold", None)),
         ({}, ("does not hold", None, None)),
     ],
 )
@@ -149,8 +151,16 @@ def test_what_a_worker_says_of_its_machine_decides(tmp_path, worker, verdicts):
         assert seen["X2"].evidence == "1 wheels of the store, 2.0 MB"
         assert seen["X3"].evidence == "driver 580.126.09, torch 2.13.0 for CUDA 12.6"
         assert scene.software == has
-    elif not worker:
-        assert "its last words" in seen["X1"].evidence
+    elif "message" not in worker:
+        (only,) = seen.values()
+        assert "its last words" in only.evidence
+
+
+def test_no_machine_is_not_a_machine_that_began():
+    """It said that 0 machines had begun, and that five assumptions hold."""
+    scene = SimpleNamespace(idle="", rows=list)
+    with pytest.raises(Untestable, match="no machine is listed"):
+        list(gcp_machines.boot(scene))
 
 
 GOOGLE = {

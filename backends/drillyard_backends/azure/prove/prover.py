@@ -47,8 +47,8 @@ class AzureProver(Prover[AzureScene]):
             "instance_count": 1,
             "recreate": False,
         }
-        backend = opened(text, AzureBackend, settings)
-        super().__init__(backend, pace, uses, workers=1)
+        backend, known = opened(text, AzureBackend, settings)
+        super().__init__(backend, pace, uses, workers=1, settings=known)
         self.config = backend.config
         self.stays = (
             f"environment {self.config.environment or environment.NAME} (your runs use it)",

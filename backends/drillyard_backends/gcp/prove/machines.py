@@ -178,6 +178,8 @@ def boot(scene: GcpScene) -> Iterator[Observation]:
     if scene.idle:
         raise Untestable(scene.idle)
     names = {r.name for r in scene.rows() or []}
+    if not names:
+        raise Untestable("no machine is listed now")
     began = scene.clock.monotonic()
 
     def decided() -> bool:

@@ -55,17 +55,18 @@ class GcpProver(Prover[GcpScene]):
             "on_demand_when_full": False,
             "replacements": 0,
         }
-        backend = opened(text, GcpBackend, settings)
+        backend, known = opened(text, GcpBackend, settings)
         config = backend.config
         cheapest = min(
             config.machine_types,
             key=lambda name: prices.price(name, config.region, config.spot) or 1e9,
         )
         if config.machine_types != [cheapest]:
-            backend = opened(text, GcpBackend, {**settings, "machine_types": [cheapest]})
+            settings["machine_types"] = [cheapest]
+            backend, known = opened(text, GcpBackend, settings)
         self.config = backend.config
         several = {"workers": MACHINES_OF_A_PROOF, "idle_s": self.config.idle_s}
-        super().__init__(backend, pace, uses, **several)
+        super().__init__(backend, pace, uses, settings=known, **several)
         self.stays = (f"bucket gs://{self.config.bucket} (your runs use it)",)
 
     def scene(self, order: Order, mailbox: Mailbox, clock: Clock) -> GcpScene:

@@ -93,6 +93,19 @@ def test_a_preset_trains_for_the_budget_that_it_was_measured_with(entry, tmp_pat
     assert train is not None and f"{train.steps:,} steps" in statement(entry)
 
 
+def test_the_page_of_azure_puts_beside_each_dockerfile_what_it_copies():
+    page = (ROOT / "docs" / "how-to" / "azure-first-hour.md").read_text()
+    recipes = sorted((ROOT / "deployments" / "azure").glob("*/Dockerfile"))
+    assert len(recipes) == 2
+    for recipe in recipes:
+        folder = recipe.parent.relative_to(ROOT)
+        (copied,) = re.findall(r"^COPY (.+) \S+$", recipe.read_text(), re.MULTILINE)
+        (put,) = re.findall(rf"^cp (.+) {folder}/$", page, re.MULTILINE)
+        assert all((ROOT / path).is_file() for path in put.split())
+        there = {path.name for path in [*recipe.parent.iterdir(), *map(Path, put.split())]}
+        assert {*copied.split()} <= there, folder
+
+
 # -- ``deployments/control-plane/``: what can be checked without a cloud ----------------------
 
 

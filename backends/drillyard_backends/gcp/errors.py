@@ -46,14 +46,16 @@ _RATE = re.compile(
 """Words of a 403 about the number of requests. A quota of requests has the reason of a quota of
 machines (``quotaExceeded``), and differs in its limit: ``Queries per minute``."""
 _OF_THE_ACCOUNT = {
-    "billing": "link the project to a billing account, which a free trial has too: "
-    "https://console.cloud.google.com/billing/linkedaccount",
+    "billing (?:to be enabled|account|disabled)": "link the project to a billing account, which a "
+    "free trial has too: https://console.cloud.google.com/billing/linkedaccount",
     "has not been used in project": "switch it on, and wait some minutes: gcloud services enable "
     "compute.googleapis.com storage.googleapis.com",
-    "serviceAccounts.actAs": "you may not use the machines' account: gcloud iam service-accounts "
-    "add-iam-policy-binding EMAIL --member user:YOU --role roles/iam.serviceAccountUser",
+    r"serviceAccounts\.actAs": "you may not use the machines' account: gcloud iam "
+    "service-accounts add-iam-policy-binding EMAIL --member user:YOU --role "
+    "roles/iam.serviceAccountUser",
 }
-"""Words of a 403 that no role of drillyard's changes -> the fix."""
+"""Google's words in a 403 that no role of drillyard's changes -> the fix. They are no name that a
+message repeats, such as ml-billing."""
 _QUOTA_NAME = re.compile(r"[Qq]uota '?(?P<name>[A-Z][A-Z0-9_]+)'?")
 
 
@@ -151,7 +153,7 @@ def translate(error: Exception, what: str, project: str) -> Exception:
 
 def fix_of_refusal(text: str) -> str | None:
     """Returns the fix of a refusal that is about the account; None: a role may be missing."""
-    return next((fix for word, fix in _OF_THE_ACCOUNT.items() if word in text), None)
+    return next((fix for words, fix in _OF_THE_ACCOUNT.items() if re.search(words, text)), None)
 
 
 def limits_requests(answer: Response | None) -> bool:

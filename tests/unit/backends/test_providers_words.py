@@ -113,6 +113,13 @@ def test_googles_words_get_a_sentence_and_a_fix(begin, sent, says, fix):
     assert fix in error.hint
 
 
+def test_a_name_that_google_repeats_is_no_reason():
+    text = "Required 'compute.instances.create' permission for 'projects/ml-billing/zones/z'"
+    assert "linkedaccount" not in call(403)(text).hint
+    for words in ("Project p has billing disabled", "requires billing to be enabled"):
+        assert "linkedaccount" in call(403)(words).hint
+
+
 # -- Azure ----------------------------------------------------------------------------------------
 
 

@@ -142,11 +142,12 @@ pull() { # $1: an image by its digest
   local words pulled="" here=amd64 image
   for _ in 1 2 3 4 5 6; do # a registry that has too many requests answers again in a minute
     words="$(HOME="$run" docker pull -q "$1" 2>&1)" && pulled=yes && break
-    say "${words##*$'\n'}"
+    words="$(sed '$!d; s/?[^" ]*//g' <<<"$words")" # the last line; an address may be signed
+    say "$words"
     sleep "${DRILLYARD_RETRY_S:-10}" & wait $!
   done
   [ -n "$pulled" ] ||
-    give_up "the registry gave no $1: look whether the image is there, and give the machines' account roles/artifactregistry.reader on its repository"
+    give_up "the registry gave no $1 ($words): look whether the image is there and fits on the disk, and give the machines' account roles/artifactregistry.reader on its repository"
   [ "$(uname -m)" != aarch64 ] || here=arm64
   image="$(HOME="$run" docker image inspect -f '{{.Architecture}}' "$1")"
   [ "${image:-$here}" = "$here" ] || give_up "the container is built for $image, and this machine is $here: docker build --platform linux/$here"

@@ -133,10 +133,12 @@ def test_a_container_that_the_registry_does_not_give(bench, metadata):
     host, known = metadata
     known["instance/attributes/drillyard-container"] = IMAGE
     stand_in(bench.bin, "docker-credential-gcr")
-    stand_in(bench.bin, "docker", 'echo "denied: Permission denied" >&2; exit 1')
+    words = 'echo pulling; echo "Get \\"https://r/b?sig=hidden\\": no space left" >&2; exit 1'
+    stand_in(bench.bin, "docker", words)
     code = bench.run(script("startup.sh"), GCE_METADATA_HOST=host, DRILLYARD_RETRY_S="0")
-    assert code == 1 and "drillyard: denied: Permission denied" in bench.said
-    assert f"the registry gave no {IMAGE}: look whether" in bench.said
+    assert code == 1 and 'drillyard: Get "https://r/b": no space left' in bench.said
+    reason = f'the registry gave no {IMAGE} (Get "https://r/b": no space left): look whether'
+    assert reason in bench.said and "hidden" not in bench.said
     assert "roles/artifactregistry.reader" in bench.said
     assert len([call for call in bench.calls if call.startswith("docker pull")]) == 6
     assert not [call for call in bench.calls if call.startswith("docker run")]

@@ -208,7 +208,8 @@ class Worker:
         try:
             paths = self._preparation.step(now)
         except Exception as error:
-            log.exception("this worker cannot be set up")
+            known = isinstance(error, DrillyardError)
+            log.error("this worker cannot be set up: %s", error, exc_info=not known)
             hint = f" ({error.hint})" if isinstance(error, DrillyardError) and error.hint else ""
             # "failed" ends the experiment: another machine would fail in the same way.
             users = isinstance(error, UserError)

@@ -52,7 +52,7 @@ def test_a_store_that_is_away_during_the_setup_is_waited_for(world):
         (InfrastructureError("the package index does not answer"), "leaving", 4, INDEX_AWAY_S),
     ],
 )
-def test_only_the_users_error_is_a_failed_setup(world, error, state, code, after_s):
+def test_only_the_users_error_is_a_failed_setup(world, error, state, code, after_s, caplog):
     worker = PlayedWorker(world)
     worker.machine.unprepared = [error] * 1000
     world.run(STORE_AWAY_S + 60.0)
@@ -60,6 +60,9 @@ def test_only_the_users_error_is_a_failed_setup(world, error, state, code, after
     (record,) = world.mailbox.workers()
     assert record.state == state
     assert str(error) in record.message and worker.worker.unusable == str(error)
+    (line,) = [r for r in caplog.records if "cannot be set up" in r.message]
+    assert str(error) in line.message
+    assert bool(line.exc_info) == isinstance(error, OSError), "a traceback is for the unexpected"
     assert record.ready_at is None
     assert after_s <= worker.ended_at <= after_s + 60.0
 

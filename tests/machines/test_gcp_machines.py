@@ -116,7 +116,8 @@ def test_a_driver_that_appears_after_ten_minutes(lab, wheels):
     lab.cloud.ask("hardware", driver="580.126.09", driver_after_s=600)
     lab.publish(wheels, "gcs")
     lab.finishes("script", "sorting.py", timeout_s=1500)
-    assert lab.serials().count("waiting for the driver of the GPU") >= 9
+    said = "".join(lab.cloud.serial(m["name"]) for m in lab.cloud.state()["all_machines"])
+    assert said.count("waiting for the driver of the GPU") >= 9
 
 
 TORCH = {"torch/__init__.py": "", "torch/version.py": "__version__ = '2.13.0'\ncuda = '13.0'\n"}

@@ -91,7 +91,7 @@ def session(
         say("every run is finished: no machine is rented")
         yield opened
         return
-    work = InThread(opened.drive, driver, say=say)
+    work = InThread(opened.work, driver, say=say)
     with work.running(), Watch(driver):
         try:
             if FlowRunContext.get() is not None:
@@ -125,7 +125,7 @@ class OwnSession(Session):
         self._refused: set[str] = set()
         """Phases that cannot be requested now, whatever Prefect repeats."""
 
-    def drive(self) -> Outcome:
+    def work(self) -> Outcome:
         """Works until the session has ended."""
         try:
             outcome = drive(self.driver, view=self, say=self._say)

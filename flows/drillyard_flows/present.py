@@ -61,20 +61,17 @@ def present(driver: Driver, bodies: Bodies) -> None:
                 # Prefect keeps the state of each result, to find the task of a result that another
                 # task gets. These tasks get none: ``before`` says what they follow.
                 context.run_results.clear()
-            if body.phase in _LAST:
-                futures[body.key].add_done_callback(partial(_forget, futures, body.key))
-            if body.run:
-                futures[body.key].add_done_callback(partial(_end, tasks.session, body.key))
+            futures[body.key].add_done_callback(partial(_forget, futures, tasks.session, body))
         for future in list(futures.values()):
             future.wait()
 
 
-def _forget(futures: dict[str, PrefectFuture[Any]], key: str, _: PrefectFuture[Any]) -> None:
-    futures.pop(key, None)
-
-
-def _end(session: Session, key: str, _: PrefectFuture[Any]) -> None:
-    session.forget(key)
+def _forget(
+    futures: dict[str, PrefectFuture[Any]], session: Session, body: Body, _: PrefectFuture[Any]
+) -> None:
+    session.forget(body.key)
+    if body.phase in _LAST:
+        futures.pop(body.key, None)
 
 
 def present_graph(graph: Graph) -> None:

@@ -7,7 +7,6 @@ raises this loss, so that Prefect shows a retry for each further attempt. Nothin
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, TypeAlias
 
 from prefect import Task
@@ -71,11 +70,8 @@ def ticket_key(context: TaskRunContext, parameters: dict[str, Any]) -> str:
     or in a new experiment, which has another time of creation.
     """
     of, run = session.of(parameters)
-    record, mailbox = of.driver.mailbox.experiment_record(), of.driver.mailbox
     ticket = of.key(context.task.name, run)
-    text = f"{mailbox.store.url}\n{record.name}\n{record.identity}\n{record.created_at}"
-    place = hashlib.sha256(text.encode()).hexdigest()[:24]
-    return f"drillyard-{place}-{ticket}-{of.driver.generation(ticket)}"
+    return f"drillyard-{of.identity}-{ticket}-{of.driver.generation(ticket)}"
 
 
 WORK: dict[str, Any] = {

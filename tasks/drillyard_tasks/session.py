@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, cast
 
 from pydantic_core import SchemaSerializer, core_schema
@@ -46,6 +48,13 @@ class Session:
     def store(self) -> str:
         """URL of the store, for ``drillyard.results_of``."""
         return self.driver.mailbox.store.url
+
+    @cached_property
+    def identity(self) -> str:
+        """Identifies the experiment in Prefect's cache; another one of its name has another."""
+        record = self.driver.mailbox.experiment_record()
+        text = f"{self.store}\n{record.name}\n{record.identity}\n{record.created_at}"
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
 
     @property
     def finished(self) -> bool:

@@ -41,7 +41,7 @@ def opened(folder: Path, mailbox: Mailbox, work: Work = good_work) -> Iterator[O
     driver = Driver(loaded, mailbox, ThreadBackend(work), by_request=True)
     driver.open()
     session = OwnSession(driver, print)
-    with InThread(session.drive, driver, say=print).running():
+    with InThread(session.work, driver, say=print).running():
         try:
             yield session
         finally:

@@ -8,7 +8,6 @@ import tempfile
 from contextlib import closing
 from typing import Any
 
-import numpy as np
 import pytest
 
 from drillyard.cli.main import main
@@ -19,6 +18,7 @@ from drillyard.simulators.streams import REPLAYED
 from drillyard.simulators.wrappers import load_stack, silent_layers, stack_state
 from drillyard.spec.learning import SimulatorSpec
 from drillyard.system.import_path import importable
+from tests.helpers.tanks import played
 
 pytest.importorskip("pyenergyplus", reason="the extra energyplus is not installed")
 pytestmark = pytest.mark.heavy
@@ -78,22 +78,12 @@ def made(agent: dict[str, Any] | None = None, **args: Any) -> Any:
     return closing(make_env(spec(agent, **args), streams=REPLAYED))
 
 
-def played(env: Any, steps: int = 1000, action: float = 0.5) -> list[dict[str, Any]]:
-    infos = []
-    for _ in range(steps):
-        _, reward, terminated, truncated, info = env.step(np.array([action], np.float32))
-        infos.append({**info, "reward": reward, "ends": (terminated, truncated)})
-        if terminated or truncated:
-            break
-    return infos
-
-
 def test_a_building_is_stepped_by_its_names_through_its_run_period():
     with made() as env:
         assert env.unwrapped.max_episode_steps == 96
         _, first = env.reset(seed=1)
         assert (first["state_hour"], first["state_month"], first["state_time"]) == (0.0, 1.0, 0.0)
-        infos = played(env)
+        infos = played(env, 1000)
     assert len(infos) == 2 * 48
     assert [i["ends"] for i in infos[:-1]] == [(False, False)] * 95
     assert infos[-1]["ends"] == (False, True)
@@ -115,7 +105,7 @@ def test_the_energy_is_what_the_engine_itself_reports(tmp_path):
     agent = {"acts": {"heating": {"min": 0, "max": 1}}, "logs": ["energy", "gas"]}
     with made(agent, names={**NAMES, **always}) as env:
         env.reset(seed=1)
-        infos = played(env, action=1.0)
+        infos = played(env, 1000, 1.0)
         document = env.unwrapped.simulator._setting.document
     meters = {"Electricity:Facility": "energy", "NaturalGas:Facility": "gas"}
     reported = {"reporting_frequency": "RunPeriod"}

@@ -41,6 +41,10 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar, Protocol, Self
 
 
+LONGEST_VALUE = 80
+"""Characters of a wrong value that an error shows: it may be a whole file."""
+
+
 class ExitCode(enum.IntEnum):
     """What the process tells its caller."""
 
@@ -131,7 +135,7 @@ def _arrived(
 def nearest(name: str, known: list[str]) -> str:
     """A sentence that helps someone who mistyped a name."""
     same = [k for k in known if k.lower() == name.lower()]
-    close = same or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    close = same or difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     if close:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
     return "known: " + (", ".join(known) or "none")
@@ -267,7 +271,8 @@ class ConfigError(UserError):
         first, newline, rest = self.message.partition("\n")
         text += first
         if self.value is not None:
-            text += f" (got {self.value!r})"
+            shown = repr(self.value)
+            text += f" (got {shown if len(shown) <= LONGEST_VALUE else shown[:LONGEST_VALUE] + '…'})"
         if self.allowed:
             text += f"; allowed: {self.allowed}"
         return text + newline + rest

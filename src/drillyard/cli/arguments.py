@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -142,7 +144,18 @@ class Arguments:
         try:
             yield
         except UserError as error:
-            raise _with_option(error, typed) from error.__cause__
+            raise _each(error, partial(self._as_typed, typed)) from error.__cause__
+
+    def _as_typed(self, typed: dict[str, str], error: ConfigError) -> ConfigError:
+        if error.file == "--set" and error.field in typed:
+            return error.but(file="command line", field=typed[error.field])
+        name = (error.file or "").removeprefix("--")
+        if self.context is None or name == error.file or name == "set":
+            return error
+        close = difflib.get_close_matches(name, _options(self.context), n=1, cutoff=0.7)
+        if not close:
+            return error
+        return error.but(field=None, hint=f"did you mean --{close[0]}? Otherwise {error.hint}")
 
     def no_values(self) -> None:
         """Refuses ``--name value`` where no file can declare a parameter.
@@ -232,13 +245,7 @@ def _options(context: typer.Context) -> list[str]:
     return [o.lstrip("-") for p in context.command.params for o in p.opts if o[:2] == "--"]
 
 
-def _with_option(error: UserError, typed: dict[str, str]) -> UserError:
+def _each(error: UserError, change: Callable[[ConfigError], ConfigError]) -> UserError:
     if isinstance(error, ConfigErrors):
-        return ConfigErrors([_field_as_option(e, typed) for e in error.errors])
-    return _field_as_option(error, typed) if isinstance(error, ConfigError) else error
-
-
-def _field_as_option(error: ConfigError, typed: dict[str, str]) -> ConfigError:
-    if error.file == "--set" and error.field in typed:
-        return error.but(file="command line", field=typed[error.field])
-    return error
+        return ConfigErrors([change(e) for e in error.errors])
+    return change(error) if isinstance(error, ConfigError) else error

@@ -73,7 +73,7 @@ def undeclared_parameter(text: str, word: str, declared: set[str]) -> ConfigErro
         value=word,
         allowed=", ".join(f"--{d}" for d in sorted(declared)) or "no parameters are declared",
         hint=(f"{near}; " if near.startswith("did you") else "")
-        + "a field of the file is changed by --set path=value",
+        + "change a field of the file by --set path=value",
     )
 
 

@@ -204,11 +204,14 @@ def no_near(name: str) -> str:
         name: What is neither a file nor a preset.
 
     Raises:
-        ConfigError: It is in no folder, has no suffix, and is like the name of a preset.
+        ConfigError: It has no suffix, and is the first part of a preset's name, or is in no folder
+            and similar to one.
     """
     known = [entry["name"] for entry in (*table(), *studies())]
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    if not close or Path(name).suffix or Path(name).parent.is_dir():
+    close = [k for k in known if k.startswith(f"{name.lower()}/")]
+    if not close and not Path(name).parent.is_dir():
+        close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    if not close or Path(name).suffix:
         return name
     raise ConfigError(
         "there is no such file, and no such preset",

@@ -36,8 +36,23 @@ def place(tmp_path, monkeypatch):
         ),
         (BASE + "train: {steps: lots}\n", "check x.yaml", 2, ["x.yaml:5", "50k"]),
         (BASE + "train: {steps: 4 k}\n", "check x.yaml", 2, ["x.yaml:5", "50k"]),
+        (BASE + TRAIN, "run x.yaml --step 10k", 2, ["no option --step,", "did you mean --steps"]),
+        (BASE + TRAIN, "run x.yaml --seed 3", 2, ["--seed: 'seed' is", "did you mean --seeds"]),
+        (BASE + TRAIN, "check x.yaml --on aws", 2, ["azure, dask, gcp", "no allowed value has"]),
+        ("", "run cartpole", 2, ["'cartpole/ppo'"]),
     ],
-    ids=["simulator", "tracker", "bench", "lesson", "steps", "steps with a space"],
+    ids=[
+        "simulator",
+        "tracker",
+        "bench",
+        "lesson",
+        "steps",
+        "steps with a space",
+        "--steps",
+        "--seeds",
+        "--on",
+        "preset",
+    ],
 )
 def test_a_mistake_leads_to_its_fix(text, command, code, words, capsys):
     Path("x.yaml").write_text(text)
@@ -103,3 +118,10 @@ def test_a_damaged_record_is_named_in_plain_words(text, place, capsys):
     said = capsys.readouterr().err
     assert "hurt/experiment.json" in said and "damaged" in said and "fix:" in said
     assert "pydantic" not in said and "validation error" not in said
+
+
+@pytest.mark.parametrize("text", ["lots of words " * 1000, "x: " + "y" * 5000, "- " + "z" * 5000])
+def test_a_long_value_is_cut(text, capsys):
+    Path("x.yaml").write_text(text)
+    assert main(["check", "x.yaml"]) == 2
+    assert max(map(len, capsys.readouterr().err.splitlines())) < 500

@@ -206,7 +206,7 @@ def test_an_unknown_option_leads_to_the_fields_of_the_file(tmp_path):
     file.write_text("name: x\nworkload: mock\n")
     with pytest.raises(ConfigError, match="declares no parameter 'stpes'") as caught:
         load(file, values={"stpes": "3"})
-    assert caught.value.hint == "a field of the file is changed by --set path=value"
+    assert caught.value.hint == "change a field of the file by --set path=value"
 
 
 def test_mistakes_are_told_in_the_order_of_the_file_with_our_names(tmp_path):

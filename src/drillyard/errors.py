@@ -40,7 +40,6 @@ import enum
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, Protocol, Self
 
-
 LONGEST_VALUE = 80
 """Characters of a wrong value that an error shows: it may be a whole file."""
 
@@ -272,7 +271,7 @@ class ConfigError(UserError):
         text += first
         if self.value is not None:
             shown = repr(self.value)
-            text += f" (got {shown if len(shown) <= LONGEST_VALUE else shown[:LONGEST_VALUE] + '…'})"
+            text += f" (got {shown[:LONGEST_VALUE]}{'…' if shown[LONGEST_VALUE:] else ''})"
         if self.allowed:
             text += f"; allowed: {self.allowed}"
         return text + newline + rest

@@ -143,6 +143,13 @@ def test_it_fits_and_can_be_read(browser, box, pages, width, scheme):
         color_scheme=scheme,
     )
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    charts = page.locator("#curves svg:visible")
+    assert charts.count() == 2
+    for chart in charts.all():
+        box = chart.bounding_box()
+        assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width
+        text = chart.locator("text").first.bounding_box()
+        assert text is not None and text["height"] >= 10, "its text can be read"
     ratios = page.evaluate(CONTRAST)
     assert len(ratios) > 50
     assert min(r["ratio"] for r in ratios) >= 4.5, min(ratios, key=lambda r: r["ratio"])

@@ -76,7 +76,7 @@ def _packages() -> Iterator[Finding]:
         try:
             installed = version(name)
         except PackageNotFoundError:
-            yield warning(name, "is not installed", install(extra))
+            yield passed(name, _without([name], extra))
             continue
         numbers = tuple(int(p) for p in installed.split("+")[0].split(".")[:2] if p.isdigit())
         if name == "fastapi" and numbers >= _FASTAPI_LIMIT:
@@ -93,11 +93,7 @@ def _packages() -> Iterator[Finding]:
             yield passed(name, installed)
     for engine, name in PACKAGES.items():
         if lacking := missing(engine):
-            yield warning(
-                f"engine {engine}",
-                f"lacks {', '.join(lacking)}",
-                f"{install(engine)}, if you want to use it",
-            )
+            yield passed(f"engine {engine}", _without(lacking, engine))
         else:
             yield passed(f"engine {engine}", f"{name} {version(name)}")
 
@@ -149,15 +145,14 @@ def _backends() -> Iterator[Finding]:
     for name, _, package in describe("backends"):
         if name != "local":
             lacking = missing(name) if package == "drillyard" else []
-            yield (
-                warning(
-                    f"backend {name}", f"lacks {', '.join(lacking)}", f"to use it: {install(name)}"
-                )
-                if lacking
-                else passed(f"backend {name}", f"installed ({package})")
-            )
+            text = _without(lacking, name) if lacking else f"installed ({package})"
+            yield passed(f"backend {name}", text)
             continue
         yield from _backend(name)
+
+
+def _without(packages: list[str], extra: str) -> str:
+    return f"not installed, because {', '.join(packages)} is missing; to use it: {install(extra)}"
 
 
 def _backend(text: str) -> Iterator[Finding]:

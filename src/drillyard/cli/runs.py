@@ -189,15 +189,21 @@ def experiment_rows(store: str | None = None, pattern: str | None = None) -> lis
     Args:
         store: The store.
         pattern: Only names that match it; without ``*``, ``?`` and ``[``, names that hold it.
+
+    Raises:
+        NotFound: There is no such store.
     """
     from fnmatch import fnmatchcase
     from pathlib import Path
 
+    from drillyard.errors import NotFound
     from drillyard.mailbox import open_store
-    from drillyard.runs.locate import experiments, store_url
+    from drillyard.runs.locate import ANOTHER_STORE, experiments, store_url
 
     url = store_url(store)
     if "://" not in url and not Path(url).is_dir():
+        if store is not None:
+            raise NotFound(f"no store at {url}", hint=ANOTHER_STORE)
         return []  # reading must not create the folder
     opened = open_store(url)
     glob = pattern or "*"

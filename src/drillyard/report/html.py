@@ -53,7 +53,7 @@ def page(
         warnings: What could not be read.
         made_at: Epoch seconds.
         study: The trials, comparisons and pictures of a study.
-        usage: What each run used of its machine.
+        usage: Use of the machine of each run.
         network: The network of a policy.
     """
     chosen, defaults = configuration(results)

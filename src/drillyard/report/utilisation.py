@@ -132,7 +132,7 @@ def section(
         "Use of the machines",
         f"Use of the machines of {results.name} in percent, over environment steps.",
         "A sample every 10 s, a line a run: processors and memory of the machine or of its "
-        "container, and its GPUs.",
+        "container, and its GPUs, with what other programs on it used.",
         picture(usages),
         csv(usages),
     )

@@ -191,6 +191,8 @@ def _verdict(results: ExperimentResults) -> str:
     agent = agents[0]
     decimals = score_decimals([agent, *baselines[:1]])
     sentence = f"The agent reaches a mean return of {_sure(agent, decimals)}"
+    if {r.policy_used for r in runs if r.policy_used} == {"best"}:
+        sentence += " with the best policy of each run"
     if baselines:
         sentence += beside(agent, baselines[0], decimals)
     else:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from drillyard.spec.load import Loaded
 
 DEFAULT_STORE = "./drillyard-runs"
+ANOTHER_STORE = "run an experiment first, or name the store with --store"
+"""What to do where there is no store."""
 _RUN = re.compile(r"t\d+-s\d+")
 _EXTRAS = {"gs": "gcs", "az": "blob", "sftp": "ssh"}
 """Which extra brings the packages for a scheme of stores."""
@@ -155,9 +157,7 @@ def open_mailbox(name: str | None, store: str | None = None) -> Mailbox:
                 f"`drillyard list runs {head}`",
             )
         # Reading must not create the folder.
-        raise NotFound(
-            f"no store at {url}", hint="run an experiment first, or name the store with --store"
-        )
+        raise NotFound(f"no store at {url}", hint=ANOTHER_STORE)
     opened = open_store(url)
     if name is not None and opened.stat(f"{name}/experiment.json") is not None:
         return Mailbox(opened, name)

@@ -116,9 +116,16 @@ def test_mistakes_of_the_user(capsys, store, words, said):
 
 
 def test_reading_makes_no_folder(capsys, tmp_path):
-    for command in ("status", "results", "report", "logs"):
-        assert run(capsys, tmp_path / "none", command)[0] == 2
-    assert run(capsys, tmp_path / "none", "list", "experiments")[:2] == (0, "no experiments\n")
+    for command in ("status", "results", "report", "logs", "list experiments"):
+        code, _, said = run(capsys, tmp_path / "none", *command.split())
+        assert code == 2 and f"no store at {tmp_path / 'none'}" in said, command
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_a_store_has_no_experiments(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["list", "experiments"]) == 0
+    assert capsys.readouterr().out == "no experiments\n"
     assert list(tmp_path.iterdir()) == []
 
 

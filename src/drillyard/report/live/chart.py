@@ -14,7 +14,7 @@ from html import escape
 from drillyard.report.picture_style import short
 from drillyard.results.model import Point
 
-WIDTH, HEIGHT = 880, 300
+WIDE, NARROW, HEIGHT = 880, 350, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 96, 24, 40
 COLOURS = ("--agent", "--reference", "--good", "--other", "--ink", "--bad")
 DASHES = ("", "7 3", "2 3")
@@ -31,38 +31,39 @@ class Series:
     points: Sequence[Point]
 
 
-def chart(series: Sequence[Series], y_title: str) -> str:
+def chart(series: Sequence[Series], y_title: str, width: int = WIDE) -> str:
     """An SVG element; every text in it is escaped.
 
     Args:
         series: The lines; each has a point.
         y_title: What the vertical axis shows.
+        width: In pixels at the size at which its text is read; ``NARROW`` fits a phone.
     """
     lines = [(s, _thinned(s.points)) for s in series]
     steps = [p[0] for _, points in lines for p in points]
     values = [p[1] for _, points in lines for p in points if math.isfinite(p[1])] or [0.0]
-    x_ticks = ticks(0, max(steps, default=1) or 1, 6)
+    x_ticks = ticks(0, max(steps, default=1) or 1, 6 if width == WIDE else 2)
     y_ticks = ticks(min(values), max(values), 5)
     x_end = max(x_ticks[-1], max(steps, default=1))
     low, high = min(y_ticks[0], min(values)), max(y_ticks[-1], max(values))
 
     def x(step: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * step / x_end
+        return LEFT + (width - LEFT - RIGHT) * step / x_end
 
     def y(value: float) -> float:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - low) / ((high - low) or 1.0)
 
     parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true" focusable="false" '
+        f'<svg viewBox="0 0 {width} {HEIGHT}" aria-hidden="true" focusable="false" '
         'font-family="var(--font)" font-size="12">'
     ]
     for tick in y_ticks:
         at = y(tick)
-        parts.append(_line((LEFT, at), (WIDTH - RIGHT, at), "--grid"))
+        parts.append(_line((LEFT, at), (width - RIGHT, at), "--grid"))
         parts.append(_text(LEFT - 8, at + 4, f"{tick:,.6g}", "--muted", "end"))
     for tick in x_ticks:
         parts.append(_text(x(tick), HEIGHT - BOTTOM + 18, short(tick), "--muted", "middle"))
-    middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
+    middle = LEFT + (width - LEFT - RIGHT) / 2
     parts.append(_text(middle, HEIGHT - 4, "environment steps", "--muted", "middle"))
     parts.append(_text(LEFT - 8, 10, y_title, "--muted", "end"))
     labels: list[tuple[float, float, str]] = []

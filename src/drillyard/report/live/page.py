@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from drillyard.mailbox.records import Phase
 from drillyard.mailbox.status import Status
-from drillyard.report.live.chart import Series, chart
+from drillyard.report.live.chart import NARROW, Series, chart
 from drillyard.report.live.model import STALE_S, Live, LiveRun
 from drillyard.report.live.reader import MOST_RUNS
 from drillyard.report.templates import rendered, safe
@@ -149,7 +149,8 @@ def _charts(live: Live) -> list[dict[str, object]]:
                     "title": title,
                     "alt": f"{title} over environment steps. {'; '.join(ends)}.",
                     # Made by ``chart``, which escapes each text.
-                    "svg": safe(chart(series, "return")),
+                    "wide": safe(chart(series, "return")),
+                    "narrow": safe(chart(series, "return", NARROW)),
                 }
             )
     return charts

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import commands
+import errors
 import fields
 import presets
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
 
 GENERATED = {
+    "<!-- generated: errors -->": errors.markdown,
     "<!-- generated: fields -->": fields.markdown,
     "<!-- generated: commands -->": commands.markdown,
     "<!-- generated: presets -->": presets.markdown,

@@ -79,7 +79,7 @@ def release(disk: Path) -> None:
 
 
 DAYS = [
-    pytest.param(fill, clear, "No space left|bytes are free", "free at least", id="full"),
+    pytest.param(fill, clear, "No space left|MB are free", "free at least", id="full"),
     pytest.param(
         protect, release, "(?i)read-only|cannot be written", "another store", id="read-only"
     ),

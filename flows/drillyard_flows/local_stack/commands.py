@@ -86,11 +86,10 @@ def up(
         ports = stack.ports(requested)
         exports = stack.exports(variables(stack, ports))
         started = {}
+        say = (lambda text: None) if as_json else closed_output.tell
         for service in services(stack, ports, _absolute(store_url(store))):
-            started[service.name] = start(stack, service)
-            if not as_json:
-                state = "started" if started[service.name] else "is already running"
-                closed_output.tell(f"{service.name}: {state}")
+            started[service.name] = start(stack, service, say)
+            say(f"{service.name}: {'started' if started[service.name] else 'is already running'}")
     moved = {
         name: {"from": usual[name], "to": ports[name]}
         for name, port in requested.items()

@@ -19,13 +19,22 @@ from drillyard_flows.local_stack.stack import LocalStack
 START_S = 600.0
 """Ends a hang only; a process that exited is reported at once. The first start migrates empty
 databases, which takes twelve seconds, or minutes on a busy machine."""
+SAY_S = 10.0
+"""How often a wait is explained."""
 FLUSH_S = 60.0
 """Time for stopped flow runs to write a last checkpoint and to tear down."""
 GRACE_S = 15.0
 
 
-def start(stack: LocalStack, service: Service) -> bool:
+def start(
+    stack: LocalStack, service: Service, say: Callable[[str], None] = lambda text: None
+) -> bool:
     """Starts a service unless it runs, and waits until it answers.
+
+    Args:
+        stack: The stack that starts it.
+        service: The service.
+        say: Receives what it waits for, every ten seconds.
 
     Returns:
         True if this call started it.
@@ -51,12 +60,15 @@ def start(stack: LocalStack, service: Service) -> bool:
             )
         process = ProcessId.of(child.pid)
         stack.keep(service.name, process)
-    _wait_ready(stack, service, process)
+    _wait_ready(stack, service, process, say)
     return new
 
 
-def _wait_ready(stack: LocalStack, service: Service, process: ProcessId | None) -> None:
+def _wait_ready(
+    stack: LocalStack, service: Service, process: ProcessId | None, say: Callable[[str], None]
+) -> None:
     deadline = time.monotonic() + START_S
+    silent_until = time.monotonic() + SAY_S
     problem = "no answer"
     while process is not None and process.alive() and time.monotonic() < deadline:
         if service.ready is None:
@@ -65,6 +77,9 @@ def _wait_ready(stack: LocalStack, service: Service, process: ProcessId | None) 
         if reason is None:
             return
         problem = reason
+        if time.monotonic() >= silent_until:
+            silent_until += SAY_S
+            say(f"waiting for {service.name}: {reason}; its log is {stack.log_of(service.name)}")
         time.sleep(0.2)
     if process is None or not process.alive():
         problem = "it exited"

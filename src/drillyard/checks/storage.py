@@ -40,8 +40,8 @@ def disk(store: str, runs: int = 1, *, claims: bool = True) -> Iterator[Finding]
     if free < needed:
         yield problem(
             "store",
-            f"{free:,} bytes are free at {existing}, but two checkpoints of each run need about "
-            f"{needed:,} bytes",
+            f"{free / 1e6:,.1f} MB are free at {existing}, but two checkpoints of each run need "
+            f"about {needed / 1e6:,.1f} MB",
             "free some space, or choose another folder with --store",
         )
     elif not os.access(existing, os.W_OK | os.X_OK):

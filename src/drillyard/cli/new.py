@@ -46,11 +46,11 @@ def new(
         ),
     ] = None,
 ) -> None:
-    """Write a plug-in package: entry point, module with marked parts, conformance tests.
+    """Begin with your own simulator, learner, workload or backend.
 
-    A simulator's package works at once and has an experiment. With --from, the command
-    writes the experiment for your existing simulator, and with FILE.fmu for an FMU. It never
-    overwrites a file.
+    `new simulator` with --from FILE.py or PLANT.fmu writes an experiment for a simulator that you
+    have. Without, the command writes a plug-in package: entry point, module with marked parts,
+    conformance tests. It never overwrites a file.
     """
     from drillyard.authoring.scaffold import write
     from drillyard.errors import ConfigError

@@ -182,8 +182,8 @@ def test_full_disk(place, capsys, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 1000, 1000))
     (place / "exp.yaml").write_text(BASE)
     answer, text, _ = refused(capsys, ["check", "exp.yaml"])
-    assert "67,108,864 bytes" in text
-    assert "1,000 bytes are free" in text
+    assert "67.1 MB" in text
+    assert "0.0 MB are free" in text
     assert not answer["ok"]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from drillyard.errors import ConfigError, ConfigErrors, InfrastructureError
 from drillyard.system.processes import ProcessId
-from drillyard_flows.local_stack import relay
+from drillyard_flows.local_stack import relay, starting
 from drillyard_flows.local_stack.service import Service
 from drillyard_flows.local_stack.services import services, variables
 from drillyard_flows.local_stack.stack import LocalStack
@@ -99,6 +99,17 @@ def test_a_service_is_started_once_and_stopped_with_its_children(stack):
     assert isinstance(leader, ProcessId)
     assert stop(stack, "worker") and not stop(stack, "worker")
     assert not leader.alive() and stack.read()["processes"] == {}
+
+
+@pytest.mark.heavy
+def test_a_server_that_is_waited_for_is_explained(stack, monkeypatch):
+    monkeypatch.setattr(starting, "SAY_S", 0.0)
+    answers = iter(["503: database is locked", None])
+    said: list[str] = []
+    service = Service("mlflow", ["sleep", "600"], dict(os.environ), lambda: next(answers))
+    start(stack, service, said.append)
+    stop(stack, "mlflow")
+    assert len(said) == 1 and "database is locked" in said[0]
 
 
 @pytest.mark.heavy

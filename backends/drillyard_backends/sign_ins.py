@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from drillyard.findings import Finding, warning
+from drillyard.system.operating_system import settings_folder
 
 KEY = "GOOGLE_APPLICATION_CREDENTIALS"
 _SECRETS = ("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH")
@@ -60,7 +61,7 @@ def _two(ours: str, theirs: str, fix: str) -> Finding:
 
 def _of_gcloud() -> tuple[str, Path]:
     """Returns gcloud's active account, empty if there is none, and the file that names it."""
-    folder = Path(os.environ.get("CLOUDSDK_CONFIG") or "~/.config/gcloud").expanduser()
+    folder = Path(os.environ.get("CLOUDSDK_CONFIG") or settings_folder() / "gcloud").expanduser()
     name = os.environ.get("CLOUDSDK_ACTIVE_CONFIG_NAME")
     if not name:
         with contextlib.suppress(OSError, UnicodeDecodeError):

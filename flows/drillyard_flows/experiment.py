@@ -34,8 +34,6 @@ from drillyard_flows.request import Request, checked, opened
 from drillyard_flows.stage_graph import Graph
 from drillyard_tasks.common import FlowResult, reference
 
-MIRROR_PATIENCE_S = 600.0
-"""How long an unattended flow run waits at its end until MLflow has everything."""
 LOOK_S = 0.2
 THREADS = 96
 """Number of threads, which only wait. One thread of the driver watches all tickets."""
@@ -207,9 +205,8 @@ def _alone(driver: Driver) -> FlowResult:
             view.presenting = False
 
     def work() -> Outcome:
-        return drive(
-            driver, view=view, say=log.info, hurry=hurry, mirror_patience_s=MIRROR_PATIENCE_S
-        )
+        # A flow run holds a slot of its work pool: what trackers lack follows from outside it.
+        return drive(driver, view=view, say=log.info, hurry=hurry, mirror_patience_s=0.0)
 
     return _result(driver, InThread(work, driver, say=log.info, hurry=hurry).run(shown))
 

@@ -24,6 +24,7 @@ from drillyard.workloads.mock import MockWorkload
 from drillyard.workloads.script import ScriptWorkload
 from tests.helpers.driven import Place, begin, finish, lived_in
 from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.played_gpu import TOO_OLD, played
 
 WORK = """
 import os, subprocess, sys, time
@@ -129,6 +130,26 @@ def test_a_failed_script_is_not_tried_again_and_the_report_says_why(place):
     assert (run.status, run.attempts) == ("FAILED", 1)
     page = Path(build(driver.mailbox).index).read_text()
     assert "no-such-program" in page and "Metrics" in page
+
+
+def test_a_driver_that_is_too_old_for_a_script_is_one_sentence_and_one_attempt(
+    place, tmp_path, monkeypatch
+):
+    """torch raises its own sentence where no GPU was asked for, so nobody compared before."""
+    for name, value in played(tmp_path / "gpu", driver="535.183.01").items():
+        monkeypatch.setenv(name, value)
+    driver = place.written(FILE, **{"work.py": f"raise RuntimeError({TOO_OLD!r})"})
+    begin(driver)
+    with pytest.raises(RunFailed) as failed:
+        driver.wait("t0001-s1.train", PATIENCE_S)
+    driver.teardown()
+    driver.close("failed")
+    text = "NVIDIA driver 535.183.01 runs CUDA up to 12.2, and torch 2.13.0 is built for CUDA 13.0"
+    assert str(failed.value).count(text) == 1 and "needs driver 580" in str(failed.value)
+    assert "nvidia.com" not in str(failed.value)
+    assert "Hardware, Drivers" in str(failed.value.hint)
+    (run,) = collect(driver.mailbox).runs
+    assert (run.status, run.attempts, len(list(driver.mailbox.workers()))) == ("FAILED", 1, 1)
 
 
 RL = """

@@ -6,10 +6,16 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from drillyard.mailbox import Mailbox, open_store
+from drillyard.tracking import behind
+from drillyard.tracking.tracker import MLFLOW, Target
 from tests.flows.conftest import Api, lease_processes
 from tests.helpers.patience import PATIENCE_S, until
 
@@ -98,6 +104,56 @@ def test_cancelled_through_the_api_leaves_nothing_and_can_be_resumed(api, bench,
     assert bench.run("resume", "called-off").returncode == 0
     attempt = bench.store / "called-off/runs/t0001-s1/attempts/train-2/start.json"
     assert json.loads(attempt.read_text())["resumed_step"] >= 128
+
+
+@pytest.fixture
+def mlflow():
+    """Address of a server that answers until ``silent`` is set, and then says nothing."""
+    silent, over = threading.Event(), threading.Event()
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self):
+            if silent.is_set():
+                over.wait()
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"OK")
+
+        do_POST = do_GET
+
+        def log_message(self, *words):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", silent
+    over.set()
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_flow_run_ends_with_its_teardown_although_mlflow_says_nothing(api, bench, lab, mlflow):
+    """It holds a slot of its pool; what MLflow lacks is sent from outside it."""
+    address, silent = mlflow
+    file = bench.write("unheard", tracking={"mlflow": address, "tensorboard": False})
+    run = start(api, lab, file)
+    until(lambda: bench.board_step("unheard") > 0, what="steps")
+    silent.set()
+    found = until(lambda: api.ended(run), what="the end")
+    assert found["state"]["type"] == "COMPLETED", (bench.folder / "lab.log").read_text()
+    (gone,) = (bench.store / "unheard").glob("leases/*/gone.json")
+    ended = datetime.fromisoformat(found["end_time"]).timestamp()
+    assert ended - gone.stat().st_mtime < 5.0
+
+
+def test_curves_that_mlflow_lacks_at_the_end_of_a_flow_run_follow(api, bench, lab):
+    uri = f"sqlite:///{bench.folder}/mlflow.db"
+    file = bench.write("heard", tracking={"mlflow": uri, "tensorboard": False})
+    run = start(api, lab, file)
+    found = until(lambda: api.ended(run), what="the end")
+    assert found["state"]["type"] == "COMPLETED", (bench.folder / "lab.log").read_text()
+    mailbox = Mailbox(open_store(str(bench.store)), "heard")
+    until(lambda: not behind.lacking(mailbox, Target(MLFLOW, uri)), what="the last points")
 
 
 STAGED = """

@@ -23,7 +23,7 @@ _GRANT = (
 )
 _NETWORK = (
     "the account's network rules exclude this machine, and no role changes that: allow its "
-    "network or address (az storage account network-rule)"
+    "network or address (az storage account network-rule add)"
 )
 
 _HELD = (

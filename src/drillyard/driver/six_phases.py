@@ -252,7 +252,8 @@ def drive(
         say: Gets sentences for the user.
         hurry: Set when this process must end soon, so that it does not wait for running tickets.
         report: Build the report.
-        mirror_patience_s: Seconds to wait at the end until trackers have everything.
+        mirror_patience_s: Seconds to wait at the end until trackers have everything; 0: the rest
+            follows from processes that outlive this one, or from the reaper.
 
     Returns:
         How it ended. It raises no errors of the experiment, its machines or Prefect.
@@ -270,7 +271,7 @@ def drive(
         raise
     bodies.outcome.set_result(outcome)
     _close(driver, outcome.word)
-    if outcome.kind is Kind.STOPPED:
+    if outcome.kind is Kind.STOPPED or not mirror_patience_s:
         mirror.leave()  # after a stop request, the command should end soon
     else:
         for sent in mirror.finish(mirror_patience_s):

@@ -35,6 +35,7 @@ from drillyard.spec.algorithms.engines import PACKAGES, sees_images
 from drillyard.spec.algorithms.networks import auto_policy
 from drillyard.spec.algorithms.signatures import FROM_EPISODES
 from drillyard.spec.learning import LearnerSpec
+from drillyard.system import gpu_software
 
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
@@ -79,9 +80,12 @@ def choose(
     assert learner is not None
     has_gpu = usable()
     if requested == "cuda" and not has_gpu:
+        misfit = gpu_software.misfit(jax=False)
         raise UserError(
-            f"resources.device is cuda, and torch {torch.__version__} finds no GPU here",
-            hint="set resources.device to auto, or install a torch with CUDA and a driver",
+            "resources.device is cuda, and "
+            + (misfit or f"torch {torch.__version__} finds no GPU here"),
+            hint="set resources.device to auto, or install a torch with CUDA and a driver that "
+            "runs it (the guide has a table: Hardware, Drivers)",
         )
     device, why = _chosen(context, learner, venv, checkpoint, has_gpu)
     context.log.info("device: %s (%s)", device, why)

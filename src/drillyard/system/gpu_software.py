@@ -22,6 +22,12 @@ Source: https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatib
 """
 _BUILD = re.compile(r"^cuda\b[^=\n]*=\s*(?:'([\d.]+)'|None)", re.MULTILINE)
 _VERSION = re.compile(r"^__version__\s*=\s*'([^']+)'", re.MULTILINE)
+_TOO_OLD = re.compile(r"NVIDIA driver on your system is too old \(found version (\d+)\)")
+"""torch's own words: c10/cuda/CUDAFunctions.cpp, ``device_count_impl``, torch 1.5 to 2.13."""
+HINT = (
+    "an image whose torch is built for this driver (the guide has a table: Hardware, Drivers), "
+    "another driver, or resources.gpus: 0 and resources.device: auto"
+)
 _ANSWER_S = 5.0
 
 
@@ -82,6 +88,29 @@ def installed(gpus: int) -> dict[str, str]:
 def needed_driver(cuda: str) -> int | None:
     """Returns the oldest driver for a version of CUDA, ``13.0``; None if it is not known."""
     return OLDEST_DRIVER.get(int(cuda.partition(".")[0]))
+
+
+def too_old(text: str) -> str | None:
+    """Returns in one sentence what torch says of a driver that is too old; None for other texts.
+
+    torch names the newest CUDA of the driver alone, ``12020`` for 12.2.
+
+    Args:
+        text: The message of an exception, or the last lines of a program.
+    """
+    found = _TOO_OLD.search(text)
+    if found is None:
+        return None
+    runs = f"runs CUDA up to {int(found[1]) // 1000}.{int(found[1]) % 1000 // 10}"
+    here, build = driver(), torch_build()
+    loaded = f"NVIDIA driver {here}" if here else "the NVIDIA driver"
+    if build is None or not build[1]:
+        return f"{loaded} {runs}, and torch is built for a newer one"
+    needed = needed_driver(build[1])
+    return (
+        f"{loaded} {runs}, and torch {build[0]} is built for CUDA {build[1]}"
+        + (f", which needs driver {needed} or newer" if needed else "")
+    )
 
 
 def misfit(jax: bool) -> str | None:

@@ -300,6 +300,12 @@ def is_unread(stream: TextIO) -> bool:
     return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
+def settings_folder() -> Path:
+    """Returns the folder in which programs keep a user's settings; other variables may win."""
+    roaming = None if POSIX else os.environ.get("APPDATA")
+    return Path(roaming) if roaming else Path("~/.config").expanduser()
+
+
 def cuda_of_the_library() -> int:
     """Returns the newest major version of CUDA that the driver's library runs; 0 without one.
 

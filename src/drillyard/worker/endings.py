@@ -17,6 +17,7 @@ from drillyard.errors import (
 from drillyard.mailbox.records import Claim, Ending
 from drillyard.mailbox.status import STATUS_OF, Cause, Status
 from drillyard.runs.workload import StopSignal
+from drillyard.system import gpu_software
 from drillyard.system.clock import Clock
 from drillyard.system.kills import KILLED
 from drillyard.system.operating_system import ALARM
@@ -94,6 +95,9 @@ def of_error(
     if not isinstance(error, DrillyardError):
         text = f"{type(error).__name__}: {text}" if str(error) else text
     text = "; ".join([text, *getattr(error, "__notes__", ())])
+    old = gpu_software.too_old(text)
+    if old is not None:  # of the machine, so no other attempt there ends in another way
+        text, hint = old, gpu_software.HINT
     if cause is Cause.USER_ERROR and stop.requested and stop.cause is Cause.PREEMPTION:
         # SIGTERM reaches the user's programs too: they fail, or leave half of a result. An error
         # that has nothing to do with it happens again in the next attempt.

@@ -9,10 +9,7 @@ from drillyard.errors import UserError
 from drillyard.system import gpu_software
 from drillyard.system.installed_packages import named
 
-HINT = (
-    "an image whose torch is built for this driver (the guide has a table: Hardware, Drivers), "
-    "another driver, or resources.gpus: 0 and resources.device: auto"
-)
+HINT = gpu_software.HINT
 NOT_USABLE = "no GPU is usable here"
 _BROUGHT = {"jax", "torch"}
 
@@ -47,7 +44,7 @@ def look(answer: Connection) -> None:
             try:
                 torch.cuda.init()  # type: ignore[no-untyped-call]
             except Exception as error:
-                text += str(error).partition("\n")[0]
+                text = gpu_software.too_old(str(error)) or text + str(error).partition("\n")[0]
             answer.send(text)
             return
         for number in range(torch.cuda.device_count()):

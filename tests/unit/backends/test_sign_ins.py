@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from drillyard.system import operating_system
 from drillyard_backends import sign_ins
 
 ROBOT = "robot@p.iam.gserviceaccount.com"
@@ -48,6 +49,19 @@ def test_gclouds_account_beside_a_key_file_is_named_with_its_file(home, monkeypa
     for word in (ROBOT, "/keys/robot.json", "ann@example.org", f"config_{name}"):
         assert word in finding.message
     assert "unset GOOGLE_APPLICATION_CREDENTIALS" in finding.fix
+
+
+def test_on_windows_gclouds_folder_is_below_appdata(home, monkeypatch):
+    monkeypatch.setattr(operating_system, "POSIX", False)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/keys/robot.json")
+    gcloud(home, "ann@example.org")
+    roaming = home / "AppData" / "Roaming"
+    roaming.mkdir(parents=True)
+    (home / ".config" / "gcloud").rename(roaming / "gcloud")
+    assert not list(sign_ins.of_google(f"serviceAccount:{ROBOT}"))
+    monkeypatch.setenv("APPDATA", str(roaming))
+    (finding,) = sign_ins.of_google(f"serviceAccount:{ROBOT}")
+    assert str(roaming / "gcloud") in finding.message
 
 
 def test_azs_account_beside_variables_is_named_with_its_file(home, monkeypatch):

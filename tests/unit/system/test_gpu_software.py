@@ -11,6 +11,7 @@ from drillyard.backend import Order
 from drillyard.errors import UserError
 from drillyard.system import gpu_software
 from drillyard.worker import gpu
+from tests.helpers.played_gpu import TOO_OLD
 
 pytestmark = pytest.mark.heavy
 
@@ -106,6 +107,26 @@ def test_a_learner_in_jax_needs_a_plugin_that_the_driver_runs(machine, plugins, 
     found = gpu_software.misfit(jax=True)
     assert found is None if words is None else words in str(found)
     assert gpu_software.misfit(jax=False) is None
+
+
+@pytest.mark.parametrize(
+    ("driver", "torch", "words"),
+    [
+        (
+            "535.183.01",
+            CUDA_13,
+            "driver 535.183.01 runs CUDA up to 12.2, and torch 2.13.0 is built",
+        ),
+        (None, CUDA_13, "the NVIDIA driver runs CUDA up to 12.2, and torch 2.13.0 is built for"),
+        ("535.183.01", None, "runs CUDA up to 12.2, and torch is built for a newer one"),
+    ],
+)
+def test_torchs_own_sentence_of_an_old_driver_becomes_one_with_both_numbers(
+    machine, driver, torch, words
+):
+    machine(driver, torch)
+    assert words in str(gpu_software.too_old(f"line 3: RuntimeError: {TOO_OLD}"))
+    assert gpu_software.too_old("RuntimeError: CUDA error: out of memory") is None
 
 
 def test_a_newer_library_of_the_driver_runs_more_than_the_driver(machine):

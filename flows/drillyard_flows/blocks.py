@@ -12,7 +12,7 @@ import warnings
 from abc import ABC
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from prefect.blocks.core import Block
 from prefect.blocks.system import Secret
@@ -20,7 +20,7 @@ from pydantic import BaseModel, SecretStr, ValidationError, create_model, model_
 from pydantic.fields import FieldInfo
 
 from drillyard.backend.settings.resolve import config_of, fields_of, is_secret
-from drillyard.errors import Bug, ConfigError, ConfigErrors
+from drillyard.errors import Bug, ConfigError, ConfigErrors, nearest
 from drillyard.registry import names
 from drillyard_flows.prefect_api import FIELD, guarded, translated
 from drillyard_flows.settings import configured_api
@@ -36,7 +36,26 @@ _PREFECTS = {"block_type_slug", *Block.model_fields}
 
 
 class BackendBlock(Block, ABC):
-    """Base class of the blocks of all backends."""
+    """Base class of the blocks of all backends.
+
+    Raises:
+        ConfigError, ConfigErrors: A value is missing or wrong, whoever gave it: Python, a command,
+            or a form of Prefect's UI, which saves what it is given.
+    """
+
+    def __init__(self, *args: Any, **values: Any) -> None:
+        try:
+            super().__init__(*args, **values)
+        except ValidationError as error:
+            raise _refusal(_problems(type(self), error)) from None
+
+    @classmethod
+    def model_validate(cls, obj: Any, **more: Any) -> Self:
+        """Raises pydantic's own error, by which Prefect knows that a stored block is not valid."""
+        try:
+            return super().model_validate(obj, **more)
+        except (ConfigError, ConfigErrors) as error:
+            raise error.__context__ or error from None
 
     def given(self) -> tuple[JsonObject, set[str]]:
         """Returns the settings that differ from their defaults, unmasked, and the secret names."""
@@ -186,11 +205,7 @@ class PrefectBlocks:
         except ValueError:
             pass  # there is no block with this name yet
         merged = {n: v for n, v in {**before, **values}.items() if v is not None}
-        try:
-            document = block(**merged)
-        except ValidationError as error:
-            problems = [_problem(kind, each) for each in error.errors(include_input=False)]
-            raise (problems[0] if len(problems) == 1 else ConfigErrors(problems)) from None
+        document = block(**merged)
         try:
             with translated():
                 document.save(name, overwrite=True)
@@ -205,10 +220,33 @@ class PrefectBlocks:
         return f"{kind}/{name}"
 
 
-def _problem(kind: str, error: ErrorDetails) -> ConfigError:
+def _refusal(problems: list[ConfigError]) -> ConfigError | ConfigErrors:
+    return problems[0] if len(problems) == 1 else ConfigErrors(problems)
+
+
+def _problems(block: type[Block], error: ValidationError) -> list[ConfigError]:
+    """Returns what is wrong with a block, field by field, without values of secrets."""
+    kind = (block._block_type_slug or "secret").removeprefix("drillyard-")
+    return [_problem(kind, block.model_fields, each) for each in error.errors()]
+
+
+def _problem(kind: str, fields: Mapping[str, FieldInfo], error: ErrorDetails) -> ConfigError:
     field = ".".join(str(part) for part in error["loc"])
+    message, value = error["msg"].removeprefix("Value error, "), error["input"]
+    if not field:  # a rule of several fields begins with the name of one
+        head, _, rest = message.partition(": ")
+        field, message = (head, rest) if head in fields else ("", message)
+        value = value.get(field) if isinstance(value, dict) else None
+    known = fields.get(field.partition(".")[0])
+    visible = known is not None and not is_secret(field, fields)
+    near = nearest(field, list(fields)) if error["type"] == "extra_forbidden" else None
     return ConfigError(
-        error["msg"], field=f"backends.{kind}.{field}", hint=f"drillyard configure {kind} --show"
+        message,
+        field=f"backends.{kind}.{field}".rstrip("."),
+        value=value if visible and error["type"] != "missing" else None,
+        hint=near
+        or (known.description if known is not None else None)
+        or f"drillyard configure {kind} --show lists the settings",
     )
 
 
@@ -217,39 +255,29 @@ def _loaded(kind: type[B], name: str) -> B:
         block = kind.load(name)
     except RuntimeError as error:
         if isinstance(error.__cause__, ValidationError):  # Prefect's UI saves what it is given
-            raise _unusable(kind, name, error.__cause__) from None
+            problems = _problems(kind, error.__cause__)
+            raise _refusal([_stored_wrongly(kind, name, each) for each in problems]) from None
         raise
     if not isinstance(block, kind):  # a coroutine only inside an event loop
         raise Bug(f"Prefect loaded {type(block).__name__} instead of {kind.__name__}")
     return block
 
 
-def _unusable(kind: type[Block], name: str, error: ValidationError) -> ConfigErrors:
-    """Returns what is wrong with a stored block, field by field."""
+def _stored_wrongly(kind: type[Block], name: str, error: ConfigError) -> ConfigError:
     backend = (kind._block_type_slug or "secret").removeprefix("drillyard-")
     command = f", or drillyard configure {backend} --block {name}" if backend != "secret" else ""
-    problems = []
-    for each in error.errors():
-        field = ".".join(str(part) for part in each["loc"])
-        missing, model = each["type"] == "missing", kind.model_fields.get(field)
-        visible = model is not None and not is_secret(field, kind.model_fields)
-        problems.append(
-            ConfigError(
-                each["msg"],
-                file=f"block {backend}/{name}",
-                field=field,
-                value=each["input"] if visible and not missing else None,
-                hint=f"edit the block in Prefect's UI{command}",
-            )
-        )
-    return ConfigErrors(problems)
+    return error.but(
+        file=f"block {backend}/{name}",
+        allowed=error.hint,
+        hint=f"edit the block in Prefect's UI{command}",
+    )
 
 
 def _stored(kind: type[BackendBlock], name: str) -> JsonObject:
     """Returns the values of a block, also of one that cannot be used as it is."""
     try:
         return _loaded(kind, name).given()[0]
-    except ConfigErrors:
+    except (ConfigError, ConfigErrors):
         with warnings.catch_warnings():  # Prefect's, about the fields that are missing
             warnings.simplefilter("ignore")
             block = kind.load(name, validate=False)

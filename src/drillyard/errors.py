@@ -411,7 +411,13 @@ class SearchEnded(NoCapacity):
 
 
 class WorkerLost(InfrastructureError):
-    """A worker died, or never started."""
+    """A worker died, or never started.
+
+    Attributes:
+        row: The lost attempt that another one follows: ticket, attempt, cause and reason.
+    """
+
+    row: dict[str, str | int] | None = None
 
 
 class HostLost(WorkerLost):

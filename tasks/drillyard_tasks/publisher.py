@@ -7,6 +7,7 @@ skipped, because Prefect's pages decide nothing.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import re
 import threading
@@ -17,7 +18,9 @@ from dataclasses import dataclass, field
 from typing import Any, ParamSpec, cast
 from uuid import UUID
 
+from drillyard.documents.json_types import JsonObject
 from drillyard.driver.driver import Driver
+from drillyard.errors import WorkerLost
 from drillyard.leases.spending import so_far
 from drillyard.mailbox.records import Board, Phase
 from drillyard.runs.logs import Tail
@@ -129,8 +132,38 @@ class Publisher:
         """Positions in the logs, kept over the phases of a run, so that each line is sent once."""
         self._watched: dict[str, _Watched] = {}
         self._lock = threading.Lock()
+        self._lost_rows: list[JsonObject] = []
+        self._lost_table: UUID | None = None
+        self._lost_lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
+
+    def lost(self, experiment: str, loss: WorkerLost) -> None:
+        """Adds a lost attempt to the flow run's table of them, which is one artifact.
+
+        Args:
+            experiment: Name of the experiment, for the artifact's key.
+            loss: The loss; one that no attempt follows is the failure of its task.
+        """
+        if loss.row is not None:
+            self._quietly(self._add_lost, experiment, {**loss.row})
+
+    def _add_lost(self, experiment: str, row: JsonObject) -> None:
+        from prefect.artifacts import create_table_artifact
+        from prefect.client.orchestration import get_client
+        from prefect.client.schemas.actions import ArtifactUpdate
+
+        with self._lost_lock:
+            self._lost_rows.append(row)
+            if self._lost_table is None:
+                key = artifact_key("lost-attempts", experiment)
+                text = f"Lost attempts of {experiment}: each was repeated"
+                created = create_table_artifact(self._lost_rows, key=key, description=text)
+                self._lost_table = cast(UUID, created)
+                return
+            update = ArtifactUpdate(data=json.dumps(self._lost_rows))
+            with get_client(sync_client=True) as client:
+                client.update_artifact(self._lost_table, update)
 
     @contextlib.contextmanager
     def publishing(

@@ -9,7 +9,7 @@ from prefect import Task, get_run_logger, task
 from prefect.states import Completed
 
 from drillyard.documents.json_types import JsonObject
-from drillyard.errors import Stopped
+from drillyard.errors import Stopped, WorkerLost
 from drillyard.mailbox.mailbox import ticket_id
 from drillyard.mailbox.records import Accepted, Phase
 from drillyard.mailbox.status import Status
@@ -50,6 +50,9 @@ def work_task(phase: Phase, describe: Describe) -> Task[..., Reference | EndStat
                 accepted = body.join_for(Accepted)
         except Stopped as error:
             return stopped(error)
+        except WorkerLost as loss:
+            session.publisher.lost(session.name, loss)
+            raise
         log.info(
             "%s: attempt %d accepted. %s", ticket, accepted.attempt, describe(accepted.summary)
         )

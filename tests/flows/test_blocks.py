@@ -16,14 +16,21 @@ from tests.helpers.processes import run_process
 from tests.unit.backend.test_configure import BACKENDS, REQUIRED
 
 CLOUDY = """
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 
 class Config(BaseModel):
     model_config = ConfigDict(extra="forbid")
     zone: str = Field(description="Where.")
     size: int = Field(3, ge=1)
+    most: int | None = None
     token: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _most(self):
+        if self.most is not None and self.most < self.size:
+            raise ValueError("most: is smaller than size")
+        return self
 
 
 class CloudyBackend:
@@ -33,7 +40,6 @@ PROGRAM = """
 import json, os, sys
 import httpx
 from prefect.blocks.system import Secret
-from pydantic import ValidationError
 from drillyard.backend.settings import references
 from drillyard.backend.settings import resolve as settings
 from drillyard.errors import ConfigError, ConfigErrors
@@ -51,7 +57,10 @@ keeper.save("cloudy", "lab", {"size": 5})
 # A form of Prefect's UI saves what it is given.
 saved = CloudyBackend.load("prod")
 ids = {"block_type_id": saved._block_type_id, "block_schema_id": saved._block_schema_id}
-forms = {"low": {"zone": "z", "size": 0, "token": "hush-hush-hush"}, "none": {"size": 4}}
+forms = {
+    "low": {"zone": "z", "size": 0, "token": "hush-hush-hush"}, "none": {"size": 4},
+    "rule": {"zone": "z", "size": 9, "most": 4, "token": "hush-hush-hush"},
+}
 for name, data in forms.items():
     form = {"name": name, "data": data, **{key: str(value) for key, value in ids.items()}}
     httpx.post(os.environ["PREFECT_API_URL"] + "/block_documents/", json=form).raise_for_status()
@@ -67,10 +76,14 @@ for wrong in (
     lambda: keeper.save("cloudy", "my lab!", {"zone": "y"}),
     lambda: keeper.settings("cloudy", "low"),
     lambda: keeper.settings("cloudy", "none"),
+    lambda: keeper.settings("cloudy", "rule"),
+    lambda: CloudyBackend(size=9, most=4, token="hush-hush-hush"),
+    lambda: CloudyBackend(zone="z", token=["hush-hush-hush"]),
+    lambda: keeper.save("cloudy", "new", {"zone": "z", "size": 9, "most": 4}),
 ):
     try:
         wrong()
-    except (ConfigError, ConfigErrors, ValidationError) as error:
+    except (ConfigError, ConfigErrors) as error:
         said.append(f"{error} | {getattr(error, 'hint', None)}")
 keeper.save("cloudy", "none", {"zone": "w"})
 sys.stdout.write("\\n" + json.dumps({
@@ -104,7 +117,12 @@ def test_a_backend_has_a_block_of_its_own_and_keeps_secrets(api, tmp_path):
     assert told["text"] == "cloudy/lab"
     assert told["lab"] == {"zone": "y", "token": "as-quiet-as-it-gets", "size": 5}
     assert told["looked_up"] == "top-of-the-secrets"
-    missing, nowhere, refused, unknown, unnamed, low, absent = told["said"]
+    missing, nowhere, refused, unknown, unnamed, low, absent, *rules_of_two = told["said"]
+    rule, lacking, secret, new = rules_of_two
+    assert "block cloudy/rule: backends.cloudy.most: is smaller than size (got 4)" in rule
+    assert "backends.cloudy.zone: Field required" in lacking and "Where." in lacking
+    assert "backends.cloudy.token" in secret and "hush" not in secret + lacking + rule
+    assert "backends.cloudy.most: is smaller than size (got 4)" in new
     assert "has no" in missing and "has no" in nowhere
     assert "size" in refused and "zoom" in refused and "tokn" in unknown
     assert "not a block name" in unnamed and "my lab!" in unnamed

@@ -143,7 +143,8 @@ def test_a_flow_run_ends_with_its_teardown_although_mlflow_says_nothing(api, ben
     assert found["state"]["type"] == "COMPLETED", (bench.folder / "lab.log").read_text()
     (gone,) = (bench.store / "unheard").glob("leases/*/gone.json")
     ended = datetime.fromisoformat(found["end_time"]).timestamp()
-    assert ended - gone.stat().st_mtime < 5.0
+    # Five seconds on a quiet machine, most of which is the report; it waited for ten minutes.
+    assert ended - gone.stat().st_mtime < 30.0
 
 
 def test_curves_that_mlflow_lacks_at_the_end_of_a_flow_run_follow(api, bench, lab):
@@ -154,6 +155,56 @@ def test_curves_that_mlflow_lacks_at_the_end_of_a_flow_run_follow(api, bench, la
     assert found["state"]["type"] == "COMPLETED", (bench.folder / "lab.log").read_text()
     mailbox = Mailbox(open_store(str(bench.store)), "heard")
     until(lambda: not behind.lacking(mailbox, Target(MLFLOW, uri)), what="the last points")
+
+
+PUMP = """
+from pathlib import Path
+from world import Slow
+
+class Pump(Slow):
+    def __init__(self, dry):
+        super().__init__(step_s=0.01)
+        self.dry = Path(dry)
+
+    def step(self, action):
+        if self.dry.exists():
+            raise ValueError("the pump is dry")
+        return super().step(action)
+"""
+RETRY = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "Retry from the UI"}
+"""What the button *Retry* of Prefect's UI sends, with ``force``."""
+
+
+def test_a_flow_run_that_is_retried_in_the_ui_continues_the_experiment(api, bench, lab):
+    (bench.folder / "pump.py").write_text(PUMP)
+    dry = bench.folder.with_name(f"{bench.folder.name}-dry")
+    simulator = {"id": "pump:Pump", "args": {"dry": str(dry)}}
+    file = bench.write("pumped", simulator=simulator, seeds=[1, 2], resources={"workers": 1})
+    run = start(api, lab, file)
+    runs = bench.store / "pumped" / "runs"
+    until(lambda: bench.board_step("pumped", "t0001-s2") >= 128, what="a checkpoint")
+    dry.touch()
+    failed = until(lambda: api.ended(run), what="the failure")
+    assert failed["state"]["type"] == "FAILED", (bench.folder / "lab.log").read_text()
+    assert (runs / "t0001-s1/store.accepted.json").exists()
+    dry.unlink()
+
+    api.post(f"/flow_runs/{run}/set_state", {"state": RETRY, "force": True})
+    again = until(lambda: (f := api.ended(run)) and f["run_count"] == 2 and f, what="the end")
+    assert again["state"]["type"] == "COMPLETED", (bench.folder / "lab.log").read_text()
+    phases = [f"{phase} t0001-s1" for phase in ("train", "evaluate", "store")]
+    listed = {"flow_runs": {"id": {"any_": [run]}}}
+    until(
+        lambda: {
+            task["name"]
+            for task in api.post("/task_runs/filter", listed)
+            if task["state"]["name"] == "Cached"
+        }.issuperset(phases),
+        what="finished phases that are shown as Cached",
+    )
+    attempt = runs / "t0001-s2/attempts/train-2/start.json"
+    assert json.loads(attempt.read_text())["resumed_step"] >= 128
+    assert all(gone for gone in bench.leases("pumped").values())
 
 
 STAGED = """

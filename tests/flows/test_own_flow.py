@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.flows.conftest import Api, Bench, lease_processes
 from tests.helpers.patience import until
 from tests.helpers.processes import run_process
@@ -98,20 +100,29 @@ def test_an_exception_in_a_flow_of_ones_own_ends_the_machines(api, bench):
     assert not (bench.store / "stops/runs/t0001-s1/train.accepted.json").exists()
 
 
-def test_the_loss_of_a_machine_is_a_retry_of_the_task_that_waits_for_it(api, bench):
+@pytest.mark.parametrize("losses", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_the_loss_of_a_machine_is_a_retry_of_the_task_that_waits_for_it(api, bench, losses):
     file = bench.write("retried", simulator={"id": "world:Slow", "args": {"step_s": 0.005}})
     child = bench.start("run", file)
-    until(lambda: bench.board_step("retried") >= 128, what="a checkpoint")
-    (lease,) = bench.leases("retried")
-    for process in lease_processes(lease):
-        os.kill(process, signal.SIGKILL)
+    for steps in (128, 256)[:losses]:
+        until(lambda least=steps: bench.board_step("retried") >= least, what="a checkpoint")
+        for process in (p for lease in bench.leases("retried") for p in lease_processes(lease)):
+            os.kill(process, signal.SIGKILL)
     assert bench.ended(child) == 0, bench.said()
 
     run = api.flow_run("retried")
     task = api.tasks(run, "train t0001-s1", "teardown")["train t0001-s1"]
     attempts = len([*(bench.store / "retried/claims").glob("t0001-s1.train.?.json")])
-    assert (task["state"]["type"], task["run_count"], attempts) == ("COMPLETED", 2, 2)
+    assert task["state"]["type"] == "COMPLETED"
+    assert task["run_count"] == attempts == losses + 1
     states = api.get(f"/task_run_states/?task_run_id={task['id']}")
     assert "AwaitingRetry" in [state["name"] for state in states]
-    (lost,) = [line for line in api.logs(run) if "Task run failed with exception" in line]
-    assert "attempt 1 of t0001-s1.train was lost (infrastructure)" in lost
+    lost = [line for line in api.logs(run) if "Task run failed with exception" in line]
+    assert len(lost) == losses
+    assert "attempt 1 of t0001-s1.train was lost (infrastructure)" in lost[0]
+    table = api.artifacts(run)["lost-attempts-retried"]
+    assert table["task_run_id"] == task["id"], "beside the task's log"
+    rows = json.loads(table["data"])
+    assert [(row["attempt"], row["cause"]) for row in rows] == [
+        (number + 1, "infrastructure") for number in range(losses)
+    ]

@@ -131,7 +131,14 @@ class Work:
             why = f": {ending.message}" if ending is not None and ending.message else ""
             cause = ending.cause.value if ending is not None and ending.cause else "unknown"
             text = f"attempt {attempt} of {ticket} was lost ({cause}){why}"
-            self._open[ticket].lose(WorkerLost(f"{text}; attempt {attempt + 1} follows"))
+            loss = WorkerLost(f"{text}; attempt {attempt + 1} follows")
+            loss.row = {
+                "ticket": ticket,
+                "attempt": attempt,
+                "cause": cause,
+                "reason": why.removeprefix(": "),
+            }
+            self._open[ticket].lose(loss)
             self._attempts[ticket] = attempt + 1
 
     def _title(self, state: TicketState) -> str:

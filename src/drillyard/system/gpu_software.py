@@ -107,9 +107,8 @@ def too_old(text: str) -> str | None:
     if build is None or not build[1]:
         return f"{loaded} {runs}, and torch is built for a newer one"
     needed = needed_driver(build[1])
-    return (
-        f"{loaded} {runs}, and torch {build[0]} is built for CUDA {build[1]}"
-        + (f", which needs driver {needed} or newer" if needed else "")
+    return f"{loaded} {runs}, and torch {build[0]} is built for CUDA {build[1]}" + (
+        f", which needs driver {needed} or newer" if needed else ""
     )
 
 

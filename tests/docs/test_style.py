@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,9 @@ ALLOWED = {
 }
 
 
-def texts() -> list[Path]:
-    """What users and contributors read."""
+@cache
+def texts() -> dict[Path, str]:
+    """What users and contributors read, in small letters; read once for all rules."""
     pages = [TOP / "README.md", TOP / "CONTRIBUTING.md", *TOP.glob("docs/**/*.md")]
     code = [
         path
@@ -47,18 +49,18 @@ def texts() -> list[Path]:
         for kind in ("*.py", "*.j2", "*.md")
         for path in (TOP / folder).rglob(kind)
     ]
-    return [p for p in [*pages, *code] if str(p.relative_to(TOP)) not in ALLOWED]
+    allowed = {TOP / name for name in ALLOWED}
+    return {path: path.read_text().lower() for path in [*pages, *code] if path not in allowed}
 
 
 @pytest.mark.parametrize("rule", PAGES)
 def test_no_text_has_a_forbidden_pattern(rule):
-    pattern = re.compile(PAGES[rule], re.IGNORECASE)
+    pattern = re.compile(PAGES[rule].lower(), re.ASCII | re.MULTILINE)  # the fastest way
     hits = [
-        f"{path.relative_to(TOP)}:{number}: {line.strip()}"
-        for path in texts()
+        f"{path.relative_to(TOP)}:{text.count(chr(10), 0, hit.start()) + 1}: {hit[0]}"
+        for path, text in texts().items()
         if rule in RULES or path.suffix == ".md"
-        for number, line in enumerate(path.read_text().splitlines(), 1)
-        if pattern.search(line)
+        for hit in pattern.finditer(text)
     ]
     listing = "\n".join(hits)
     assert not hits, f"{len(hits)} lines break rule {rule!r} of the page:\n{listing}"

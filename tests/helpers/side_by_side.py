@@ -53,7 +53,11 @@ class ByFile(LoadScopeScheduling):
             return "deploying"
         if nodeid.startswith(READING):
             return "reading"
-        return nodeid if nodeid.startswith(ALONE) else nodeid.partition("::")[0]
+        if nodeid.startswith(ALONE):
+            return nodeid
+        file = nodeid.partition("::")[0]
+        # What no process has imported yet is imported once, for the files of one package.
+        return file.rpartition("/")[0] if self.config.getoption("quick") else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
@@ -74,6 +78,7 @@ def pytest_collection() -> Generator[None, Any, Any]:
     finally:
         gc.freeze()
         gc.enable()
+        gc.set_threshold(10_000)  # what one test leaves, and not each object of a call
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from drillyard.spec.algorithms.argument_table import TABLE
 from tests.helpers.extended import listed
-from tests.helpers.sources import ROOT, product
+from tests.helpers.sources import ROOT, nodes, product
 
 # -- Messages name no page by its file: a wheel does not contain the documentation ------------
 
@@ -20,11 +20,11 @@ PAGE = re.compile(r"docs/[\w/-]+\.md")
 
 def messages(file: Path) -> list[str]:
     """Texts of a module that are no docstrings."""
-    tree = product()[file]
-    alone = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+    module = product()[file]
+    alone = {id(n.value) for n in module if isinstance(n, ast.Expr)}
     return [
         node.value
-        for node in ast.walk(tree)
+        for node in module
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in alone
     ]
 
@@ -48,9 +48,9 @@ def test_only_the_table_lists_arguments_of_algorithms():
     table = Path("src/drillyard/spec/algorithms/argument_table.py")
     lists = [
         f"{file.relative_to(ROOT)}:{node.lineno}: {', '.join(arguments)}"
-        for file, tree in product().items()
+        for file, module in product().items()
         if file.relative_to(ROOT) != table
-        for node in ast.walk(tree)
+        for node in module
         if isinstance(node, ast.Tuple | ast.List | ast.Set | ast.Dict)
         for items in (node.keys if isinstance(node, ast.Dict) else node.elts,)
         for arguments in (
@@ -64,30 +64,27 @@ def test_only_the_table_lists_arguments_of_algorithms():
 # -- No module imports itself through others at run time, imports inside functions included ---
 
 
-def modules() -> dict[str, ast.Module]:
-    return {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts[1:]).removesuffix(".__init__"): tree
-        for path, tree in product().items()
-    }
+def modules() -> dict[str, list[ast.AST]]:
+    parts = {path.relative_to(ROOT).with_suffix("").parts[1:]: path for path in product()}
+    return {".".join(n).removesuffix(".__init__"): product()[p] for n, p in parts.items()}
 
 
-def run_time_imports(tree: ast.Module) -> list[ast.Import | ast.ImportFrom]:
+def run_time_imports(module: list[ast.AST]) -> list[ast.Import | ast.ImportFrom]:
     """Imports anywhere in a module, without those for types only."""
-    nodes = list(ast.walk(tree))
     for_types = {
         id(node)
-        for branch in nodes
-        if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.unparse(branch.test)
+        for branch in module
+        if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.dump(branch.test)
         for statement in branch.body
         for node in ast.walk(statement)
     }
-    imports = (node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
+    imports = (node for node in module if isinstance(node, ast.Import | ast.ImportFrom))
     return [node for node in imports if id(node) not in for_types]
 
 
-def imported(tree: ast.Module, known: dict[str, ast.Module]) -> set[str]:
+def imported(module: list[ast.AST], known: dict[str, list[ast.AST]]) -> set[str]:
     names: set[str] = set()
-    for node in run_time_imports(tree):
+    for node in run_time_imports(module):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif node.module and not node.level:
@@ -96,10 +93,14 @@ def imported(tree: ast.Module, known: dict[str, ast.Module]) -> set[str]:
     return names & known.keys()
 
 
-def circle(graph: dict[str, set[str]]) -> list[str]:
+def graph(known: dict[str, list[ast.AST]]) -> dict[str, set[str]]:
+    return {name: imported(module, known) - {name} for name, module in known.items()}
+
+
+def circle(imports: dict[str, set[str]]) -> list[str]:
     """Modules that import each other in a circle; empty if there is none."""
     try:
-        TopologicalSorter(graph).prepare()
+        TopologicalSorter(imports).prepare()
     except CycleError as error:
         return list(error.args[1])
     return []
@@ -107,24 +108,23 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
 
 def test_modules_import_each_other_in_one_direction_only():
     known = modules()
-    graph = {name: imported(tree, known) - {name} for name, tree in known.items()}
-    assert not circle(graph), "modules import each other in a circle"
+    assert not circle(graph(known)), "modules import each other in a circle"
 
 
 def test_a_circle_through_an_import_in_a_function_is_found():
     known = {
-        "one": ast.parse("import two\n"),
-        "two": ast.parse("def late():\n    from one import x\n"),
+        "one": nodes("import two\n"),
+        "two": nodes("def late():\n    from one import x\n"),
     }
-    assert set(circle({name: imported(tree, known) for name, tree in known.items()})) == set(known)
+    assert set(circle(graph(known))) == set(known)
 
 
 def test_an_import_for_types_alone_makes_no_circle():
     known = {
-        "one": ast.parse("import two\n"),
-        "two": ast.parse("if TYPE_CHECKING:\n    from one import x\n"),
+        "one": nodes("import two\n"),
+        "two": nodes("if TYPE_CHECKING:\n    from one import x\n"),
     }
-    assert not circle({name: imported(tree, known) for name, tree in known.items()})
+    assert not circle(graph(known))
 
 
 # -- The list of the extended tests names tests that exist ------------------------------------

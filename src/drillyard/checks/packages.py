@@ -20,7 +20,7 @@ from drillyard.errors import ConfigError, DrillyardError
 from drillyard.findings import Finding, problem, warning
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.load import Loaded
-from drillyard.system.installed_packages import closure, named
+from drillyard.system.installed_packages import closure, named, places
 
 FIELD = "requirements"
 ON_MACHINES = ("rl", "export", "video", "mirror", "gcs", "blob")
@@ -46,7 +46,7 @@ def missing_packages(loaded: Loaded) -> list[Finding]:
     asked = named(spec.requirements)
     there = {*closure("drillyard", ON_MACHINES)}
     there.update(*(closure(name, extras) for name, extras in asked.items()))
-    by_module = _by_module(_places())
+    by_module = _by_module(places())
     bringing = {
         m: {*map(canonicalize_name, by_module.get(m, []))} for m in sorted(_imported(loaded))
     }
@@ -68,19 +68,9 @@ def missing_packages(loaded: Loaded) -> list[Finding]:
     return [problem(FIELD, text, fix, error)]
 
 
-def _places() -> tuple[tuple[str, int], ...]:
-    """Where packages may be installed, and when each folder last changed."""
-    folders = [folder for folder in map(Path, sys.path) if folder.is_dir()]
-    return tuple((str(folder), folder.stat().st_mtime_ns) for folder in folders)
-
-
 @lru_cache(maxsize=1)
-def _by_module(places: tuple[tuple[str, int], ...]) -> Mapping[str, list[str]]:
-    """Module -> the packages that bring it: the lists of all installed packages, read in 0.5 s.
-
-    Args:
-        places: They change when something is installed, which is then read again.
-    """
+def _by_module(_: tuple[tuple[str, int], ...]) -> Mapping[str, list[str]]:
+    """Module -> the packages that bring it: the lists of all installed packages, read in 0.5 s."""
     return metadata.packages_distributions()
 
 

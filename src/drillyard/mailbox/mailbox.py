@@ -35,7 +35,7 @@ from drillyard.mailbox.records import (
     TrialRecord,
     WorkerRecord,
 )
-from drillyard.mailbox.store import HasStamps, ObjectInfo, ObjectMissing, keys, stamp
+from drillyard.mailbox.store import ObjectInfo, ObjectMissing, has_stamps, keys, stamp
 
 _TRIAL = re.compile(r"/trials/t(?P<number>\d+)(?P<part>|\.outcome|\.more)\.json\Z")
 _TRIAL_PARTS: dict[str, type[TrialRecord | TrialOutcome | MoreSeeds]] = {
@@ -389,7 +389,7 @@ class Mailbox(Folder):
             runs: Those that the reader needs, if not all. A store on a disk looks only these up:
                 in a study, a few of thousands. Elsewhere one listing is cheaper.
         """
-        if runs is not None and isinstance(self.store, HasStamps):
+        if runs is not None and has_stamps(self.store):
             for run in runs:
                 info = self.store.stat(self.key(f"board/{run}.json"))
                 if info is not None:

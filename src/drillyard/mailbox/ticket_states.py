@@ -24,7 +24,7 @@ from drillyard.mailbox import Mailbox
 from drillyard.mailbox.records import Accepted, Ending, Reopened, TicketRecord
 from drillyard.mailbox.retries import used_up
 from drillyard.mailbox.status import STATUS_OF, Cause, Status
-from drillyard.mailbox.store import HasStamps
+from drillyard.mailbox.store import has_stamps
 
 TRUST = 10
 """Polls in a row that may go without a listing of everything."""
@@ -182,7 +182,7 @@ def _read(mailbox: Mailbox, cache: StateCache, folders: set[str], whole: bool) -
     # claim that is seen must find its ticket.
     if CLAIMS in folders:
         expected = _expected(cache)
-        by_name = not whole and len(expected) <= FEW and isinstance(mailbox.store, HasStamps)
+        by_name = not whole and len(expected) <= FEW and has_stamps(mailbox.store)
         if by_name:
             _look_up(mailbox, cache, expected)
         else:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import cache
 from importlib import metadata
+from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -32,6 +35,7 @@ def closure(
         Normal name -> version that is installed here; else the lowest that is accepted, or "".
     """
     packages: dict[str, str] = {}
+    there = places()
     done: set[tuple[str, str]] = set()
     waiting = [(canonicalize_name(name), extra, "") for extra in ("", *extras)]
     while waiting:
@@ -39,12 +43,8 @@ def closure(
         if (package, extra) in done:
             continue
         done.add((package, extra))
-        try:
-            packages[package] = metadata.version(package)
-            requirements = parsed(metadata.requires(package) or [])
-        except metadata.PackageNotFoundError:
-            packages.setdefault(package, least)
-            continue
+        version, requirements = _installed(package, there)
+        packages[package] = version or packages.get(package, least)
         for needed in requirements:
             if needed.marker and not needed.marker.evaluate({**environment, "extra": extra}):
                 continue
@@ -54,6 +54,22 @@ def closure(
                 for inner in ("", *needed.extras)
             ]
     return packages
+
+
+def places() -> tuple[tuple[str, int], ...]:
+    """Returns the folders that have packages, and when each last changed."""
+    folders = [folder for folder in map(Path, sys.path) if any(folder.glob("*.*-info"))]
+    return tuple((str(folder), folder.stat().st_mtime_ns) for folder in folders)
+
+
+@cache
+def _installed(package: str, _: tuple[tuple[str, int], ...]) -> tuple[str, list[Requirement]]:
+    """The version and the requirements of a package, read again when a folder has changed."""
+    try:
+        found = metadata.distribution(package)
+    except metadata.PackageNotFoundError:
+        return "", []
+    return found.version, parsed(found.requires or [])
 
 
 def parsed(lines: Iterable[str]) -> list[Requirement]:

@@ -84,6 +84,7 @@ def test_the_p_controller_moves_the_right_way():
     assert np.isfinite([act(300.0, cref, 300.0) for cref in (-1.0, 0.0, 10.0, 12.0)]).all()
 
 
+@pytest.mark.heavy
 def test_the_figures_in_the_docs_are_what_baselines_reach_on_the_reactor():
     lesson = {"Cref_signal": {"values": [1, 2, 3, 4]}}
     spec = small({"lesson": lesson}, evaluate={"episodes": 40})

@@ -162,7 +162,7 @@ def node(monkeypatch, request):
 def test_a_helper_ends_once_the_first_node_of_its_job_has_ended(node):
     """A job of helpers alone is paid, and counts as one that works on the run."""
     helper = node.start()
-    node.beat(1000.0)
+    node.beat(multi_node.SILENT_S + 100.0)
     assert helper.ended_at is None, "the first node may wait for the training of another job"
     node.first_node("w2", "leaving")
     node.world.run(node.world.now + 60.0)
@@ -186,7 +186,7 @@ def test_a_helper_waits_for_the_first_node_of_a_job_that_starts_again(node):
     helper = node.start()
     node.world.run(200.0)
     assert helper.ended_at is None
-    node.beat(1000.0)
+    node.beat(multi_node.SILENT_S + 100.0)
     assert helper.ended_at is None
 
 

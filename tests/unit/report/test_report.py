@@ -226,10 +226,17 @@ def test_the_method_names_what_was_played_and_by_which_rule(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "missing", "expected"),
     [
-        ({"seeds": (1, 2, 3), "finished": 1}, set(), "1 of 3 runs have finished"),
+        pytest.param(
+            {"seeds": (1, 2, 3), "finished": 1},
+            set(),
+            "1 of 3 runs have finished",
+            marks=pytest.mark.heavy,
+        ),
         ({"finished": 0}, {"evaluation", "episode"}, "No agent was evaluated yet"),
         ({"finished": 0, "failed": 2}, {"learning_curve", "evaluation", "episode"}, "NaN at step"),
-        ({"evaluations": False, "seeds": (1,)}, set(), "One seed."),
+        pytest.param(
+            {"evaluations": False, "seeds": (1,)}, set(), "One seed.", marks=pytest.mark.heavy
+        ),
     ],
 )
 def test_every_stage_has_a_report(tmp_path, changes, missing, expected):
@@ -303,7 +310,7 @@ def test_also_into_a_local_folder(tmp_path):
 
 
 def test_a_store_that_may_only_be_read_still_has_a_report(tmp_path, monkeypatch):
-    box = write_experiment(tmp_path / "store", seeds=(1,))
+    box = write_experiment(tmp_path / "store", seeds=(1,), finished=0)  # one picture is enough
 
     def refused(key: str, data: bytes) -> None:
         raise StoreUnavailable(f"no permission at {key}")

@@ -39,7 +39,8 @@ def pages(draw: Draw, candidates: int, runs: int, tries: int = 100) -> float:
 
 
 @pytest.mark.parametrize(
-    ("candidates", "runs"), [(2, 4), (2, 10), (5, 3), (5, 5), (5, 10), (20, 5)]
+    ("candidates", "runs"),
+    [(2, 4), (2, 10), (5, 3), (5, 5), (5, 10), pytest.param(20, 5, marks=pytest.mark.heavy)],
 )
 def test_equal_candidates_are_told_apart_on_5_percent_of_pages_at_most(candidates, runs):
     def normal(rng: np.random.Generator, k: int, n: int) -> np.ndarray:

@@ -143,7 +143,8 @@ class Study:
             self.chooser = self.driver()
 
 
-KINDS = [k if k != "smac" else pytest.param(k, marks=SMAC) for k in STUDIES]
+MARKS = {"smac": SMAC, "tpe": pytest.mark.heavy, "cma-es": pytest.mark.heavy}
+KINDS = [pytest.param(kind, marks=MARKS.get(kind, ())) for kind in STUDIES]
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.sources import ROOT, product
+from tests.helpers.sources import ROOT, nodes, product
 
 OWN = Path("src/drillyard/system/operating_system.py")
 BARE = Path("backends/drillyard_emulators/bare")
@@ -34,23 +34,23 @@ WORDS = {"start_new_session", "preexec_fn", "umask"}
 """Arguments of ``subprocess.Popen`` that only some systems have."""
 
 
-def asked(tree: ast.AST) -> Iterator[str]:
+def asked(module: list[ast.AST]) -> Iterator[str]:
     """What a module asks the operating system for by itself."""
-    for node in ast.walk(tree):
+    for node in module:
         match node:
             case ast.Import(names=names):
                 yield from (n.name for n in names if n.name.partition(".")[0] in MODULES)
-            case ast.ImportFrom(module=str(module), names=names):
-                known = NAMES.get(module, set())
-                yield from (f"{module}.{n.name}" for n in names if n.name in known)
-                if module.partition(".")[0] in MODULES:
-                    yield module
-            case ast.Attribute(value=ast.Name(id=module), attr=name):
-                if name in NAMES.get(module, ()):
-                    yield f"{module}.{name}"
-            case ast.Call(func=ast.Name(id="getattr" | "hasattr"), args=[ast.Name(id=module), *_]):
-                if module in ("os", "signal", "select"):
-                    yield f"getattr of {module}"
+            case ast.ImportFrom(module=str(source), names=names):
+                known = NAMES.get(source, set())
+                yield from (f"{source}.{n.name}" for n in names if n.name in known)
+                if source.partition(".")[0] in MODULES:
+                    yield source
+            case ast.Attribute(value=ast.Name(id=owner), attr=name):
+                if name in NAMES.get(owner, ()):
+                    yield f"{owner}.{name}"
+            case ast.Call(func=ast.Name(id="getattr" | "hasattr"), args=[ast.Name(id=owner), *_]):
+                if owner in ("os", "signal", "select"):
+                    yield f"getattr of {owner}"
             case ast.Call(
                 func=ast.Attribute(attr="get_context"), args=[ast.Constant(value="fork")]
             ):
@@ -73,16 +73,16 @@ def asked(tree: ast.AST) -> Iterator[str]:
     ],
 )
 def test_a_question_to_the_system_is_seen(code, found):
-    assert list(asked(ast.parse(code))) == found
+    assert list(asked(nodes(code))) == found
 
 
 def test_only_one_module_asks_for_the_operating_system():
     assert (ROOT / OWN).is_file()
     others = {
         str(path.relative_to(ROOT)): questions
-        for path, tree in product().items()
+        for path, module in product().items()
         if (place := path.relative_to(ROOT)) not in (OWN, TYPES_ONLY)
         and BARE not in place.parents
-        and (questions := sorted(set(asked(tree))))
+        and (questions := sorted(set(asked(module))))
     }
     assert others == {}

@@ -92,6 +92,7 @@ def test_the_real_library_answers_or_is_missing():
         assert name.startswith("gpu_") and value >= 0.0
 
 
+@pytest.mark.heavy
 def test_the_names_are_those_of_mlflow(tmp_path):
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
     from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor

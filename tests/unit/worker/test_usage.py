@@ -175,6 +175,7 @@ def test_prefects_page_shows_the_use():
     assert line(board).endswith("CPU 80 %, memory 0.0 GB (95 %)")
 
 
+@pytest.mark.heavy
 def test_the_report_shows_the_use_and_what_is_wrong(tmp_path):
     box = write_experiment(tmp_path, seeds=(1,))
     gpu = {"system/gpu_0_utilization_percentage": 7.0, "system/gpu_0_memory_usage_percentage": 3.0}

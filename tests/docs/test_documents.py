@@ -24,9 +24,9 @@ PAGES = [
     for page in DOCUMENTS
     if page.name not in GO_ON
 ]
-LONG = ("own-flow.md", "python.md", "rehearse.md", "studies.md", "tutorial.md")
+LONG = ("opc-ua.md", "own-flow.md", "python.md", "rehearse.md", "studies.md", "tutorial.md")
 """Pages whose commands train for minutes of a core, and whose features have tests of their own."""
-NEEDS = {"energyplus.md": "pyenergyplus"}
+NEEDS = {"energyplus.md": "pyenergyplus", "opc-ua.md": "asyncua"}
 """Page -> a package that it needs and that not every environment of developers has."""
 # `make …` is what runs these tests: running it from here would never end.
 ELSEWHERE = {

@@ -97,13 +97,15 @@ def _imported(loaded: Loaded) -> set[str]:
 
 
 def _registered(id_: str) -> list[str]:
-    """The package behind a Gymnasium id, or what steps an FMU or a building."""
+    """The package behind a Gymnasium id, or what steps a plant."""
     import gymnasium
 
     if id_ == "fmu" or id_.endswith(".fmu"):
         return ["fmpy"]
     if id_ == "energyplus":
         return ["pyenergyplus", "greenlet"]
+    if id_ == "opcua":
+        return ["asyncua"]
     if ":" in id_:
         return []  # it names the package, or the module
     try:

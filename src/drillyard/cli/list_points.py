@@ -18,8 +18,8 @@ def list_points(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="An FMU, a model of EnergyPlus (.epJSON, .idf), or the name of one of its "
-            "reference buildings.",
+            help="An FMU, a model of EnergyPlus (.epJSON, .idf), the name of one of its "
+            "reference buildings, or the file of an experiment on a server.",
         ),
     ],
     like: Annotated[
@@ -34,7 +34,12 @@ def list_points(
 
     file = Path(model)
     with importable(file.parent.resolve()):
-        rows = _of_fmu(file.name) if file.suffix == ".fmu" else _of_building(file.name)
+        if file.suffix == ".fmu":
+            rows = _of_fmu(file.name)
+        elif file.suffix in (".yaml", ".yml", ".json"):
+            rows = _of_server(file)
+        else:
+            rows = _of_building(file.name)
     rows = [row for row in rows if like.lower() in str(row["name"]).lower()]
     if as_json:
         print_json(rows)
@@ -70,3 +75,33 @@ def _of_building(model: str) -> list[JsonObject]:
     from drillyard.simulators.energyplus.points import points
 
     return [{"name": p.name, "kind": p.kind, "unit": p.unit} for p in sorted(points(model))]
+
+
+def _of_server(file: Path) -> list[JsonObject]:
+    from drillyard.errors import ConfigError
+    from drillyard.simulators.classes import simulator_class
+    from drillyard.simulators.reached import Reached
+    from drillyard.spec.load import load
+    from drillyard.spec.references import reveal
+
+    spec = load(file).spec.simulator
+    kind = simulator_class(spec) if spec is not None else None
+    server = kind(**reveal(spec.args)) if kind is not None and spec is not None else None
+    if not isinstance(server, Reached):
+        raise ConfigError(
+            "is not an experiment on a server",
+            value=str(file),
+            allowed="a model, or an experiment with `simulator: {id: opcua}` or `boptest`",
+        )
+    points = server.points()
+    writable = {point.name for point in points["action"]}
+    return [
+        {
+            "name": point.name,
+            "kind": "can be set" if point.name in writable else "is read",
+            "unit": point.unit,
+            "low": point.low,
+            "high": point.high,
+        }
+        for point in {p.name: p for p in (*points["observation"], *points["action"])}.values()
+    ]

@@ -23,6 +23,19 @@ from drillyard.system.optional_packages import must_have
 from drillyard.system.user_code import described
 
 Simulator: TypeAlias = Env | PlainSimulator
+PLANTS = {
+    "energyplus": (
+        "energyplus",
+        "drillyard.simulators.energyplus.plant:EnergyPlus",
+        "see experiments/office; `drillyard list points MODEL` shows all names",
+    ),
+    "opcua": (
+        "opcua",
+        "drillyard.simulators.opcua.plant:OpcUa",
+        "see experiments/mixer; `drillyard list points FILE` shows all names",
+    ),
+}
+"""Plants that know their names: the extra that they need, their class, and a hint."""
 
 
 def simulator_class(spec: SimulatorSpec) -> Callable[..., Simulator] | None:
@@ -39,8 +52,8 @@ def simulator_class(spec: SimulatorSpec) -> Callable[..., Simulator] | None:
     fmu = fmu_class(spec)
     if fmu is not None:
         return fmu
-    if spec.id == "energyplus":
-        return _energyplus(spec)
+    if spec.id in PLANTS:
+        return _plant(spec)
     if is_gymnax(spec.id):
         return gymnax_class(spec.id)
     if is_package_id(spec.id):
@@ -67,18 +80,20 @@ def simulator_class(spec: SimulatorSpec) -> Callable[..., Simulator] | None:
     return None
 
 
-def _energyplus(spec: SimulatorSpec) -> Callable[..., Any]:
-    must_have("energyplus", "the simulator energyplus")
-    from drillyard.simulators.energyplus.plant import EnergyPlus
-
+def _plant(spec: SimulatorSpec) -> Callable[..., Any]:
+    extra, place, hint = PLANTS[spec.id]
+    if extra:
+        must_have(extra, f"the simulator {spec.id}")
     if spec.agent is None:
         raise SimulatorError(
             "is missing: a model does not say what the agent observes, does and is rewarded for",
             field="simulator.agent",
             allowed="a table with observes, acts and reward, or module:Class",
-            hint="see experiments/office; `drillyard list points MODEL` shows all names",
+            hint=hint,
         )
-    return EnergyPlus
+    module, _, name = place.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def is_package_id(id_: str) -> bool:

@@ -17,7 +17,12 @@ import numpy as np
 
 from drillyard.documents.json_types import Json, JsonObject
 from drillyard.errors import RunFailed, SimulatorError
-from drillyard.simulators.external_process import Answer, ConnectionLost, ExternalProcess
+from drillyard.simulators.external_process import (
+    Answer,
+    ConnectionLost,
+    ExternalProcess,
+    Program,
+)
 from drillyard.simulators.external_wires import WIRES
 from drillyard.simulators.types import Options, States
 from drillyard.system.watchdog import keep_alive
@@ -50,6 +55,9 @@ class External:
     """
 
     field = "simulator.args.command"
+    allowed = (
+        "a program that connects to 127.0.0.1:$DRILLYARD_PORT, or listens there (protocol: http)"
+    )
     hint = "the documentation shows a whole one: Use a program as a simulator"
     thread_safe = True
     """Hosts have its copies in threads: each waits for a process of its own."""
@@ -92,7 +100,7 @@ class External:
         self._start_timeout_s, self._step_timeout_s = start_timeout_s, step_timeout_s
         self._per_hour = restarts_per_hour
         self._copy = 0
-        self._process: ExternalProcess | None = None
+        self._process: Program | None = None
         self._connected = self._ever_connected = False
         self._restarts: deque[float] = deque()
         self._in_episode = 0
@@ -149,14 +157,18 @@ class External:
             self._process = None
 
     def _ask(self, message: JsonObject) -> Answer:
+        if not self._connected:
+            with keep_alive(f"starting {self._command[0]}, copy {self._copy}"):
+                self._connect()
+            self._connected = self._ever_connected = True
+        assert self._process is not None
+        return self._process.ask(message, self._step_timeout_s)
+
+    def _connect(self) -> None:
         if self._process is None:
             self.use_copy(self._copy)
         assert self._process is not None
-        if not self._connected:
-            with keep_alive(f"starting {self._command[0]}, copy {self._copy}"):
-                self._process.connect(self._start_timeout_s)
-            self._connected = self._ever_connected = True
-        return self._process.ask(message, self._step_timeout_s)
+        self._process.connect(self._start_timeout_s)
 
     def _taken(self, answer: Answer) -> States:
         if "error" in answer:
@@ -182,8 +194,7 @@ class External:
                 f"{lost}{ending}",
                 field=self.field,
                 value=" ".join(self._command),
-                allowed="a program that connects to "
-                "127.0.0.1:$DRILLYARD_PORT, or listens there (protocol: http)",
+                allowed=self.allowed,
                 hint=self.hint,
             )
         now = time.monotonic()

@@ -27,7 +27,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Protocol, TypedDict
 
 import psutil
 
@@ -56,6 +56,22 @@ class Answer(TypedDict, total=False):
 
 class ConnectionLost(Exception):
     """The process died, hangs or sent an invalid answer; the message says which."""
+
+
+class Program(Protocol):
+    """A process and the connection to it, or only a connection; see ``ExternalProcess``."""
+
+    def connect(self, timeout_s: float) -> None:
+        """Waits until it is ready; raises ``ConnectionLost``."""
+
+    def ask(self, message: JsonObject, timeout_s: float) -> Answer:
+        """Returns the answer to a message; raises ``ConnectionLost``."""
+
+    def last_words(self) -> str:
+        """The last lines that it printed, for a message."""
+
+    def close(self) -> None:
+        """Ends it."""
 
 
 class ExternalProcess:
@@ -165,6 +181,10 @@ class ExternalProcess:
         if not isinstance(answer, dict):
             raise ConnectionLost(f"answered {what} with {line[:80]!r}, which is not a JSON object")
         return answer
+
+    def ended(self) -> str:
+        """How it ended; empty while it runs."""
+        return "" if self._process.poll() is None else self._ending()
 
     def last_words(self) -> str:
         """The last lines that it printed, for a message; empty where it printed none."""

@@ -5,7 +5,7 @@ It is a table for the common case, or ``module:Class`` if an expression is not e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -143,6 +143,16 @@ class AgentSpec(Strict):
     def terms(self) -> dict[str, Expression]:
         """The reward's expressions by name."""
         return {name: _read(text) for name, text in self.reward.items()}
+
+    def reads(self, readable: Iterable[str]) -> list[str]:
+        """The states that the experiment reads.
+
+        Args:
+            readable: All that the simulator has: a class that computes the reward may read any.
+        """
+        rewards = {name for term in self.terms().values() for name in term.names}
+        more = sorted(rewards - {*ENDS}) if rewards else readable
+        return list(dict.fromkeys([*self.observes, *self.logs, *more]))
 
 
 def problems_of_agent(tree: JsonObject) -> Iterator[ConfigError]:

@@ -12,7 +12,7 @@ from drillyard.simulators.energyplus.points import points
 from drillyard.simulators.energyplus.simulation import EngineFailed, Simulation, UnknownPoint
 from drillyard.simulators.fmu.description import must_be_same_unit
 from drillyard.simulators.types import Options, States
-from drillyard.spec.agent import ENDS, AgentSpec
+from drillyard.spec.agent import AgentSpec
 from drillyard.system.watchdog import keep_alive
 
 CALENDAR = ("time", "hour", "day_of_week", "day_of_year", "month")
@@ -172,11 +172,8 @@ class Building:
 
     def _read_names(self) -> list[str]:
         agent, setting = self._agent, self._setting
-        rewards = {name for term in agent.terms().values() for name in term.names}
-        names = [*agent.observes, *agent.logs, *sorted(rewards - {*ENDS})]
-        if not rewards:  # a class computes it, which may read anything
-            names += [n for n, p in setting.names.items() if p.count("/") < 2]
-        return [n for n in dict.fromkeys(names) if n not in agent.acts]
+        readable = [n for n, p in setting.names.items() if p.count("/") < 2]
+        return [n for n in agent.reads(readable) if n not in agent.acts]
 
     def _unknown(self, error: UnknownPoint) -> SimulatorError:
         known = [p.name for p in points(self._setting.path) if p.kind == error.kind]

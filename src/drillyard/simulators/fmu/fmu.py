@@ -117,7 +117,7 @@ class Fmu:
             tolerance,
             events,
             solver,
-            _condition(ends),
+            end_condition(ends),
             on_error == "cut",
         )
 
@@ -212,11 +212,16 @@ def _substeps(step_s: float, communication_s: float | None) -> int:
     return substeps
 
 
-def _condition(text: str | None) -> Expression | None:
+def end_condition(text: str | None) -> Expression | None:
+    """The condition of ``ends``, read.
+
+    Raises:
+        SimulatorError: It is not a condition.
+    """
     try:
         return None if text is None else read_expression(text, "condition", "level > 1.9")
     except BadValue as error:
         raise _wrong("ends", str(error), text, allowed=error.allowed, hint=error.hint) from error
 
 
-__all__ = ["ENDING", "TIME", "Fmu", "fmu_class"]
+__all__ = ["ENDING", "TIME", "Fmu", "end_condition", "fmu_class"]

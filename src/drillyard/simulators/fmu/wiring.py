@@ -8,13 +8,14 @@ from functools import cached_property
 from typing import NamedTuple
 
 from drillyard.errors import SimulatorError
+from drillyard.simulators.channels import Channel
 from drillyard.simulators.fmu.description import (
     NOT_NUMBERS,
     Model,
     Variable,
     must_be_same_unit,
 )
-from drillyard.spec.agent import ENDS, Act, AgentSpec, Observed
+from drillyard.spec.agent import Act, AgentSpec, Observed
 
 TIME = "time"
 """A state of each plant: the simulated time, in seconds."""
@@ -142,10 +143,8 @@ class Wiring:
 
     def reads(self, agent: AgentSpec, more: Iterable[str]) -> list[str]:
         """The names of all states that the experiment reads, besides the time."""
-        rewards = {name for term in agent.terms().values() for name in term.names}
-        names = [*agent.observes, *agent.logs, *sorted(rewards - {*ENDS}), *more]
-        if not rewards:  # a class computes it, which may read anything
-            names += [n for n, p in self._all.items() if _is_output(p.variable)]
+        outputs = [n for n, p in self._all.items() if _is_output(p.variable)]
+        names = [*agent.reads(outputs), *more]
         return [name for name in dict.fromkeys(names) if name != TIME]
 
     def _check_one(
@@ -184,7 +183,7 @@ class Wiring:
         }
 
 
-def must_be_inside(name: str, variable: Variable, value: float, field: str) -> None:
+def must_be_inside(name: str, variable: Variable | Channel, value: float, field: str) -> None:
     """Refuses a value outside the model's own range."""
     low = -float("inf") if variable.low is None else variable.low
     high = float("inf") if variable.high is None else variable.high

@@ -1,0 +1,1 @@
+"""Simulators and plants behind an OPC UA server."""

@@ -238,7 +238,7 @@ def test_compose_opens_the_proxy_alone_and_every_server_asks_for_a_password():
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd on this machine")
 def test_units_are_understood_by_systemd(tmp_path):
     units = sorted((SERVER_FOLDER / "systemd").glob("*.service"))
-    assert len(units) == 3
+    assert len(units) == 4
     for unit in units:
         text = unit.read_text()
         assert "EnvironmentFile=" in text and "password" not in text.split("[Unit]")[1].lower()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -89,6 +89,7 @@ class WorkPool:
             "description": entry.get("description"),
             "concurrency_limit": entry.get("concurrency_limit"),
         }
+        self._variables = dict(entry.get("variables") or {})
 
     def apply(self, client: SyncPrefectClient) -> str:
         """See ``Part``.
@@ -103,7 +104,8 @@ class WorkPool:
 
         pool = existing(client.read_work_pool, self.name)
         if pool is None:
-            job = asyncio.run(template(self._type)) or {}
+            default = asyncio.run(template(self._type))
+            job = self._with_values(default or {})
             client.create_work_pool(
                 WorkPoolCreate(
                     name=self.name, type=self._type, base_job_template=job, **self._fields
@@ -118,8 +120,18 @@ class WorkPool:
                 allowed=pool.type,
                 hint=f"prefect work-pool delete {self.name}",
             )
-        client.update_work_pool(self.name, WorkPoolUpdate(**self._fields))
+        job = self._with_values(pool.base_job_template)
+        client.update_work_pool(self.name, WorkPoolUpdate(base_job_template=job, **self._fields))
         return UPDATED
+
+    def _with_values(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Returns a template with the values of the file for variables that have none."""
+        properties = job.get("variables", {}).get("properties", {})
+        for name, value in self._variables.items():
+            field = properties.setdefault(name, {})
+            if field.get("default") is None:
+                field["default"] = value
+        return job
 
     def remove(self, client: SyncPrefectClient) -> bool:
         """See ``Part``; a pool that other deployments use stays."""

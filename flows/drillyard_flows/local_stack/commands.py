@@ -28,7 +28,7 @@ def _port(usual: int) -> OptionInfo:
     return option
 
 
-ORDER = ("worker", "relay", "mlflow", "prefect", "postgresql")
+ORDER = ("renting-worker", "worker", "relay", "mlflow", "prefect", "postgresql")
 """The order in which services are stopped; earlier versions also started a database."""
 
 
@@ -131,13 +131,14 @@ def _absolute(url: str) -> str:
 
 def down(folder: FolderOption = None, as_json: JsonOption = False) -> None:
     """Stop what `up` started. Flow runs stop at their last checkpoint. All data is kept."""
+    from drillyard_flows.local_stack.services import POOLS
     from drillyard_flows.local_stack.stack import LocalStack
     from drillyard_flows.local_stack.starting import stop
 
     stack = LocalStack.at(folder)
     say = (lambda text: None) if as_json else closed_output.tell
     with stack.locked():
-        known = stack.read().get("ports", {}).keys() | {"worker"}
+        known = stack.read().get("ports", {}).keys() | POOLS.keys()
         stopped = {name: stop(stack, name, say) for name in ORDER if name in known}
     if as_json:
         print_json({"stopped": stopped, "folder": str(stack.folder)})

@@ -21,7 +21,11 @@ from drillyard_flows.local_stack.stack import USER, LocalStack
 from drillyard_flows.local_stack.worker_health import WorkerHealth
 
 PYTHON = (sys.executable, "-m")
-POOL = "drillyard-local"
+POOLS = {
+    "worker": ("drillyard-local", "process"),
+    "renting-worker": ("drillyard-rented", "drillyard"),
+}
+"""Service -> its work pool, and the type of the pool."""
 
 
 def variables(stack: LocalStack, ports: Mapping[str, int]) -> dict[str, str]:
@@ -61,12 +65,17 @@ def services(stack: LocalStack, ports: Mapping[str, int], store: str) -> list[Se
     result = [_prefect(stack, ports, outside), _mlflow(stack, ports, outside)]
     if "relay" in ports:
         result.append(_relay(stack, ports["relay"], outside))
-    return [*result, _worker(stack, ports, outside, store)]
+    return [*result, *(_worker(name, stack, ports, outside, store) for name in POOLS)]
 
 
 def _worker(
-    stack: LocalStack, ports: Mapping[str, int], outside: Mapping[str, str], store: str
+    service: str,
+    stack: LocalStack,
+    ports: Mapping[str, int],
+    outside: Mapping[str, str],
+    store: str,
 ) -> Service:
+    pool, kind = POOLS[service]
     environment = {
         **outside,
         **settings.QUIET,
@@ -78,11 +87,11 @@ def _worker(
     }
     name = f"{USER}-{platform.node()}"
     health = WorkerHealth(
-        environment["PREFECT_API_URL"], environment["PREFECT_API_AUTH_STRING"], POOL, name
+        environment["PREFECT_API_URL"], environment["PREFECT_API_AUTH_STRING"], pool, name
     )
     return Service(
-        "worker",
-        [*PYTHON, *f"prefect worker start --pool {POOL} --type process --name".split(), name],
+        service,
+        [*PYTHON, *f"prefect worker start --pool {pool} --type {kind} --name".split(), name],
         environment,
         health.missing,
         health.begin,

@@ -305,13 +305,14 @@ def ask(
     return Answer(body.decode(errors="replace"), at)
 
 
-def csrf_headers(api: str) -> dict[str, str]:
+def csrf_headers(api: str, login: Mapping[str, str] | None = None) -> dict[str, str]:
     """Returns the headers with which a Prefect server takes a POST request.
 
     Source: ``prefect/server/api/middleware.py`` and ``csrf_token.py`` of Prefect 3.8.
 
     Args:
         api: Its API; it accepts our credentials.
+        login: Header with them; default: those of the environment.
 
     Returns:
         Empty if the server does not ask for a token.
@@ -322,7 +323,7 @@ def csrf_headers(api: str) -> dict[str, str]:
     client = str(uuid.uuid4())
     url = f"{api.rstrip('/')}/csrf-token?client={client}"
     try:
-        answer = ask(url, prefect_login(), SERVER_TIMEOUT_S)
+        answer = ask(url, prefect_login() if login is None else login, SERVER_TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code in (404, 422):  # an older server; the protection is off
             return {}

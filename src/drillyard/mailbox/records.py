@@ -239,6 +239,8 @@ class TicketRecord(Record):
     """Interpreter and extra that the ticket needs; workers claim only what they can run."""
     order: int = 0
     """Position in the queue: lower is taken first."""
+    attempts: int | None = None
+    """How often it may begin, whatever ended it; None: as ``retries.RETRIES`` says."""
     posted_at: float
 
 

@@ -19,8 +19,13 @@ RETRIES: dict[Cause, int] = {
 """How many further attempts a cause may have, counted over the life of a ticket."""
 
 
-def used_up(endings: list[Ending]) -> Ending | None:
-    """The ending that decided the ticket, or None while another attempt may follow."""
+def used_up(endings: list[Ending], attempts: int | None = None) -> Ending | None:
+    """The ending that decided the ticket, or None while another attempt may follow.
+
+    Args:
+        endings: Those that count, oldest first.
+        attempts: ``TicketRecord.attempts``.
+    """
     counts: Counter[Cause] = Counter()
     for ending in endings:
         if ending.cause is None:
@@ -28,6 +33,6 @@ def used_up(endings: list[Ending]) -> Ending | None:
         if ending.cause is Cause.CANCELLED:
             continue
         counts[ending.cause] += 1
-        if counts[ending.cause] > RETRIES[ending.cause]:
+        if counts[ending.cause] > RETRIES[ending.cause] or counts.total() == attempts:
             return ending
     return None

@@ -379,7 +379,7 @@ def _state(
         return TicketState(record, Status.RUNNING, last, None, newest)
 
     counting = [e for e in endings if e.attempt > forgiven]
-    decided = used_up(counting)
+    decided = used_up(counting, record.attempts)
     if decided is not None:
         status = STATUS_OF[decided.cause] if decided.cause else decided.status
         return TicketState(record, status, last, None, decided)

@@ -301,6 +301,7 @@ def post_trials(
                     phase=phase,
                     after=list(before),
                     order=order,
+                    attempts=getattr(workload, "attempts", None),
                     posted_at=clock.now(),
                 )
                 mailbox.post(record)

@@ -50,7 +50,7 @@ def test_nothing_listens_for_others_and_no_password_is_on_a_command_line(stack):
         secrets = [*stack.passwords().values(), "hidden"]
         assert not any(secret in line + repr(service) for secret in secrets)
         assert "--host" not in service.command or "--host 127.0.0.1" in line
-    prefect, mlflow, worker = services(stack, PORTS, "/runs")
+    prefect, mlflow, worker, _ = services(stack, PORTS, "/runs")
     assert prefect.environment["PREFECT_SERVER_API_AUTH_STRING"].startswith("drillyard:")
     assert "basic-auth" in mlflow.command
     assert worker.environment["DRILLYARD_STORE"] == "/runs"

@@ -1,0 +1,112 @@
+"""A work pool that rents: foreign flows on machines of their own, with a real server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+
+import psutil
+import pytest
+
+from tests.flows.conftest import Bench, lease_processes
+from tests.helpers.patience import until
+from tests.helpers.pools import Pool
+
+pytestmark = pytest.mark.heavy
+
+
+@pytest.fixture
+def pool(api, tmp_path):
+    """A pool with the foreign flow; whatever was rented is given back."""
+    pool = Pool(api, tmp_path, f"rented-{tmp_path.name}"[:60].replace("_", "-"))
+    yield pool
+    for folder in pool.store.glob("flow-*"):
+        Bench(tmp_path).give_back(folder.name)
+
+
+def test_a_foreign_flow_runs_on_a_lease_with_its_files_and_its_cost(api, pool):
+    pool.make()
+    pool.deploy()
+    run = pool.start(number=21)
+    with pool.worker():
+        found = pool.ended(run)
+        assert found["state"]["type"] == "COMPLETED", pool.log()
+        (settled,) = pool.settled()
+    ((lease, gone),) = pool.leases().items()
+    assert gone and lease_processes(lease) == []
+    assert f"machine {lease}" in api.logs(found)
+    assert "1 on local for" in api.artifacts(found)["drillyard-cost"]["data"]
+    assert settled["cost"] == 0.0
+    # What the machine executed had the credentials of the API.
+    assert not list(pool.store.glob("flow-*/control/flow-run.json"))
+
+
+@pytest.mark.slow
+def test_a_cancelled_flow_is_ended_by_its_machine_and_a_second_worker_changes_nothing(api, pool):
+    pool.make()
+    pool.deploy()
+    mark, gate = pool.folder / "mark", pool.folder / "gate"
+    with pool.worker(), pool.worker("two"):
+        run = pool.start(mark=str(mark), gate=str(gate))
+        until(mark.exists, what="the flow at work")
+        began = time.monotonic()
+        api.post(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+        found = pool.ended(run)
+        assert found["state"]["type"] == "CANCELLED", pool.log()
+        assert time.monotonic() - began < 60
+        assert len(pool.settled()) == 1
+    assert list(pool.leases().values()) == [True]
+    assert not psutil.pid_exists(int(mark.read_text().split()[0]))
+
+
+@pytest.mark.slow
+def test_a_flow_that_began_needs_no_worker_and_the_next_one_settles(api, pool):
+    pool.make()
+    pool.deploy()
+    mark, gate = pool.folder / "mark", pool.folder / "gate"
+    with pool.worker():
+        run = pool.start(mark=str(mark), gate=str(gate))
+        until(mark.exists, what="the flow at work")
+    gate.touch()  # the worker was killed
+    assert pool.ended(run)["state"]["type"] == "COMPLETED"
+    with pool.worker("two"):
+        (settled,) = pool.settled()
+    assert settled["cost"] == 0.0 and list(pool.leases().values()) == [True]
+    assert "drillyard-cost" in api.artifacts({"id": run})
+
+
+@pytest.mark.slow
+def test_a_lost_machine_is_crashed_and_no_other_one_is_rented(api, pool):
+    pool.make()
+    pool.deploy()
+    mark = pool.folder / "mark"
+    with pool.worker():
+        run = pool.start(mark=str(mark), gate=str(pool.folder / "gate"))
+        until(mark.exists, what="the flow at work")
+        (lease,) = pool.leases()
+        began = time.monotonic()
+        for pid in lease_processes(lease):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        found = pool.ended(run)
+        assert found["state"]["type"] == "CRASHED", pool.log()
+        assert time.monotonic() - began < 90
+        assert len(pool.settled()) == 1
+    assert list(pool.leases()) == [lease]
+
+
+@pytest.mark.slow
+def test_a_killed_flow_is_crashed_and_a_missing_package_is_named(api, pool):
+    pool.make()
+    pool.deploy()
+    mark = pool.folder / "mark"
+    with pool.worker():
+        lacks = pool.start(missing=True)  # inside of the flow, which Prefect calls a failure
+        run = pool.start(mark=str(mark), gate=str(pool.folder / "gate"))
+        until(mark.exists, what="the flow at work")
+        os.kill(int(mark.read_text().split()[0]), signal.SIGKILL)
+        assert pool.ended(run)["state"]["type"] == "CRASHED", pool.log()
+        assert pool.ended(lacks)["state"]["type"] == "FAILED"
+        assert len(pool.settled()) == 2

@@ -13,10 +13,10 @@ from drillyard.errors import DrillyardError
 from drillyard.mailbox import open_store
 from drillyard.mailbox.patience import persist
 from drillyard.mailbox.status import Status
+from drillyard_backends.azure import clusters, naming
 from drillyard_backends.azure import job as program
-from drillyard_backends.azure import naming
 from drillyard_emulators.azure import manager
-from drillyard_emulators.azure.answers import refused
+from drillyard_emulators.azure.answers import Denied, refused
 from drillyard_emulators.azure.entra import CLIENT
 from drillyard_emulators.azure.history import history
 from drillyard_emulators.azure.model import Job, Site
@@ -27,12 +27,11 @@ from tests.simulation.google import VirtualClock, VirtualScheduler
 from tests.simulation.world import EPOCH, Host, Process
 
 if TYPE_CHECKING:
+    from tests.simulation.plan import Fault
     from tests.simulation.world import World
 
 CALLER = CLIENT
 _SIGN_IN = ("login", "rest", "service", "store")
-KEPT = "drillyard"
-"""The cluster of the settings, which is kept: without jobs it has no nodes."""
 ENVIRONMENT = {
     "DRILLYARD_AZURE_SUBSCRIPTION_ID": manager.Manager.subscription,
     "DRILLYARD_AZURE_RESOURCE_GROUP": manager.Manager.group,
@@ -41,6 +40,8 @@ ENVIRONMENT = {
     "DRILLYARD_AZURE_CONTAINER": "simulated",
     "DRILLYARD_AZURE_IMAGE": "simulated:1",
     "DRILLYARD_AZURE_LISTING_LAG_S": "10",
+    "DRILLYARD_AZURE_PREPARING_S": "120",
+    "DRILLYARD_AZURE_BUILD_S": "120",
     program.LOW_PRIORITY: "1",
 }
 
@@ -51,7 +52,9 @@ class VirtualNode:
     def __init__(self, job: str, name: str, _folder: Any, _serial: Any, env: Any, _: str) -> None:
         world = self._world = patches.world()
         self.env = dict(env)
-        self.host = world.hosts[job] = Host(job, f"boot-{name}", world.plan.skew("vm1"))
+        rank = self.env.get(program.RANK)
+        here = job if rank is None else f"{job}-{rank}"
+        self.host = world.hosts[here] = Host(here, f"boot-{name}", world.plan.skew("vm1"))
         world.note("cloud", f"{name} runs")
         self.cut_off = False
         self.processes = [world.cloud.start(self)]
@@ -141,7 +144,11 @@ class AzureCloud:
         world: The virtual world.
     """
 
-    caller = CALLER
+    refusals = (
+        *((503, "ServiceUnavailable"), (503, "ServiceUnavailable"), (429, "TooManyRequests")),
+        (500, "ServiceError"),
+    )
+    """Answers to a request that is refused for a moment."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -155,6 +162,8 @@ class AzureCloud:
         physics.listing_lag_s, physics.visible_s = plan.listing_lag_s, plan.listing_lag_s / 4
         dice = world.random
         physics.repeats, physics.preparing_first = dice.random() < 0.5, dice.random() < 0.5
+        for name, value in plan.physics.items():
+            setattr(physics, name, value)
         entra: Any = SimpleNamespace(who=lambda *_: CALLER, identity=lambda *_: object())
         blobs: Any = SimpleNamespace(
             account="simulated", key="a2V5", hierarchical=False, names=lambda *_: [], folder=None
@@ -179,6 +188,50 @@ class AzureCloud:
         answer: Response = serve(request)
         return answer
 
+    def caller(self, process: Process) -> str:
+        """Whose identity a request of a process has."""
+        return CALLER
+
+    def trouble(self, fault: Fault, begins: bool) -> None:
+        """Something is wrong from now on, or no longer."""
+        physics, jobs = self.workspace.physics, self.workspace.jobs.values()
+        if fault.where == "full":
+            physics.low_priority = 0 if begins else None
+            physics.full = [self._apps[manager.HOST].location] if begins else []
+        elif fault.where == "cores":
+            physics.cores = 0 if begins else None
+        elif fault.where == "unready":
+            physics.unready = fault.left if begins else 0
+        elif fault.where == "stuck":
+            physics.stuck = fault.left if begins else 0
+        elif fault.where == "build":
+            physics.broken_builds = fault.left if begins else 0
+        elif fault.where == "frozen":
+            physics.cancel_s = fault.for_s if begins else 0.0
+        elif fault.where == "not heard":
+            for job in jobs:
+                job.silent = begins and job.status == "Running"
+                self._hit(job)
+        elif fault.where == "broken":
+            for compute in self.workspace.computes.values():
+                compute.state = "Failed" if begins else "Succeeded"
+                error = {"code": "AllocationFailed", "message": "simulated"}
+                compute.errors = [error] if begins else []
+        elif fault.where == "deleted" and begins:
+            for job in jobs:
+                self._hit(job)
+            for name in list(self.workspace.computes):
+                with contextlib.suppress(Denied):
+                    self.workspace.delete_compute(name)
+        elif fault.where != "deleted":
+            raise AssertionError(fault)
+        self.workspace.nodes.place()
+
+    @staticmethod
+    def _hit(job: Job) -> None:
+        for machine in job.machines:
+            machine.host.hit = True  # type: ignore[attr-defined]
+
     @property
     def vms(self) -> list[Vm]:
         """Every node, oldest first."""
@@ -188,7 +241,7 @@ class AzureCloud:
         """What exists still."""
         jobs = (f"job {j.name}" for j in self.workspace.jobs.values() if not j.over)
         nodes = (vm.name for vm in self.vms if vm.gone_at is None)
-        own = (name for name in self.workspace.computes if name != KEPT)
+        own = (name for name in self.workspace.computes if clusters.lease_of(name) is not None)
         return [*jobs, *nodes, *(f"cluster {name}" for name in own)]
 
     def gone(self, vm: Vm, ghost_s: float = 0.0) -> None:
@@ -224,14 +277,15 @@ class AzureCloud:
                 return int(error.exit_code)
             order = Order.from_bytes(data)
             process.mark = order.lease_id
-            worker = program.JobWorker(
-                order,
-                world.folder / node.host.name / str(process.pid),
-                1,
-                machine=SimMachine(1, process),
-                pusher=Handed(env[program.TICKET]),
-                term_grace_s=float(env.get(program.GRACE, "20")),
-            )
+            slots = int(env.get(program.SLOTS, "1"))
+            given: dict[str, Any] = {"term_grace_s": float(env.get(program.GRACE, "20"))}
+            make: Any = program.NodeWorker
+            if slots * int(env.get(program.WIDTH, "1")) > 1:
+                given["paid"] = True
+            else:
+                make, given["pusher"] = program.JobWorker, Handed(env[program.TICKET])
+            folder = world.folder / node.host.name / str(process.pid)
+            worker = make(order, folder, slots, machine=SimMachine(slots, process), **given)
             return loop.run(worker)
 
         return world.spawn(node.host, "worker", body)

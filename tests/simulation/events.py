@@ -131,6 +131,21 @@ class Events:
             self._hit(vm)  # the second one ends the machine once it is idle
             self._world.cloud.run_program(vm)
 
+    def provider(self, fault: Fault) -> None:
+        """Something at the provider is wrong for a while; see ``trouble`` of each cloud."""
+        trouble = self._world.cloud.trouble
+        trouble(fault, True)
+        self._world.at(fault.at + fault.for_s, lambda: trouble(fault, False))
+
+    def break_trial(self, fault: Fault) -> None:
+        """The runs of one trial crash each time."""
+        for process in self._world.living("ticket"):
+            if process.attempt is not None and process.attempt[0].startswith(fault.where):
+                process.hit = True
+                process.die()
+        if self._world.time < fault.at + fault.for_s:
+            self._world.at(self._world.time + 1.0, lambda: self.break_trial(fault))
+
     # -- a person -----------------------------------------------------------------------------
 
     def cancel(self, fault: Fault) -> None:
@@ -175,6 +190,11 @@ class Events:
         """A larger budget in the file, and the command again."""
         self._world.wish.max_cost *= 2
         self._world.wish.max_hours *= 2
+        programs.run_command(self._world, "laptop")
+
+    def move(self, fault: Fault) -> None:
+        """Another place in the file, and the command again."""
+        self._world.wish.backend = "dear" if self._world.wish.backend == "sim" else "sim"
         programs.run_command(self._world, "laptop")
 
     @property

@@ -14,10 +14,11 @@ from unittest import mock
 
 from drillyard.backend import Order
 from drillyard.errors import DrillyardError
-from drillyard_emulators.gcp.compute.model import Instance
+from drillyard_emulators.gcp.compute.model import FalseDone, Instance, StockOut
 from drillyard_emulators.gcp.compute.operations import Operations
 from drillyard_emulators.gcp.compute.service import ComputeService
 from drillyard_emulators.gcp.compute.world import World as Compute
+from drillyard_emulators.gcp.grants import Grant
 from drillyard_emulators.gcp.project import Project
 from drillyard_emulators.http.faults import Faults
 from drillyard_emulators.http.wire import Request, Response
@@ -25,11 +26,13 @@ from tests.simulation import patches
 from tests.simulation.world import EPOCH, Host, Process
 
 if TYPE_CHECKING:
+    from tests.simulation.plan import Fault
     from tests.simulation.world import World
 
 PROJECT = "simulated-project"
 POWER_OFF_S = 600.0
 """The start-up script powers a machine off so long after its program has ended."""
+LAST_WORDS = "the image has no program of drillyard"
 ENVIRONMENT = {
     "DRILLYARD_GCP_PROJECT": PROJECT,
     "DRILLYARD_GCP_BUCKET": "simulated-bucket",
@@ -39,6 +42,16 @@ ENVIRONMENT = {
     "DRILLYARD_GCP_CAPACITY_S": "300",
     "DRILLYARD_GCP_IDLE_S": "60",
 }
+
+OF_MACHINES = ("compute.instanceGroupManagers.get", "compute.instances.delete")
+ZONES = json.loads(ENVIRONMENT["DRILLYARD_GCP_ZONES"])
+OWN_TEMPLATE = "mine"
+OWN_PROPERTIES = {
+    "machineType": "e2-small",
+    "networkInterfaces": [{"network": "global/networks/default"}],
+    "disks": [{"boot": True, "initializeParams": {"sourceImage": "projects/p/global/images/i"}}],
+}
+"""A template of the user's."""
 
 
 class VirtualClock:
@@ -109,7 +122,13 @@ class VirtualMachine:
         self.serial = _Port()
         self.instance = world.cloud.compute.instances.by_id[int(machine_id)]
         world.note("cloud", f"{name} boots")
-        world.cloud.run_program(Vm(self.instance))
+        if world.cloud.useless_boots:
+            world.cloud.useless_boots -= 1
+            self.serial.text += f"drillyard: {LAST_WORDS}: this machine ends itself\n"
+            self.host.hit = True
+            world.at(world.time + 5.0, lambda: world.cloud.compute.instances.crash(self.instance))
+        else:
+            world.cloud.run_program(Vm(self.instance))
 
     def cut(self) -> None:
         """The power is off."""
@@ -178,12 +197,18 @@ class GoogleCloud:
         world: The virtual world.
     """
 
-    caller = f"user@{PROJECT}.iam.gserviceaccount.com"
+    refusals = (
+        *((503, "backendError"), (503, "backendError"), (403, "rateLimitExceeded")),
+        *((429, "rateLimitExceeded"), (500, "internalError")),
+    )
+    """Answers to a request that is refused for a moment."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         clock: Any = VirtualClock(world)
         self.booted: list[VirtualMachine] = []
+        self.useless_boots = 0
+        """So many machines from now on end before they do any work."""
         faults = Faults(world.plan.seed)
         self.compute = Compute(
             clock,
@@ -196,7 +221,12 @@ class GoogleCloud:
         self.compute.catalogue.networks.add("*")
         lag = world.plan.listing_lag_s
         changes = {"boot_s": world.plan.boot_s, "operation_s": 1.0, "listing_lag_s": lag}
-        self.compute.set_physics({**changes, "notice_s": 25.0, "shutdown_s": 10.0})
+        fixed = {"notice_s": 25.0, "shutdown_s": 10.0, **world.plan.physics}
+        self.compute.set_physics({**changes, **fixed})
+        project = self.compute.project
+        if world.random.random() < 0.5:  # the role that is shipped now; an earlier one had more
+            project.granted[project.worker] = [Grant(frozenset(OF_MACHINES))]
+        self.compute.furnish(OWN_TEMPLATE, OWN_PROPERTIES)
         self._service = ComputeService(self.compute)
         self._known = 0
 
@@ -217,6 +247,33 @@ class GoogleCloud:
     def vms(self) -> list[Vm]:
         """Every instance, oldest first."""
         return [Vm(instance) for instance in self.compute.instances.by_id.values()]
+
+    def caller(self, process: Process) -> str:
+        """Whose identity a request of a process has."""
+        project = self.compute.project
+        return project.worker if process.kind in ("worker", "ticket") else project.user
+
+    def trouble(self, fault: Fault, begins: bool) -> None:
+        """Something is wrong from now on, or no longer."""
+        physics, project = self.compute.physics, self.compute.project
+        if fault.where == "full":
+            zones = [zone for zone in ZONES if fault.who in ("", zone)]
+            physics.stockouts = [StockOut(zone=zone) for zone in zones] if begins else []
+        elif fault.where == "words":
+            self.useless_boots = fault.left if begins else 0
+        elif fault.where == "silent":
+            physics.boot_failures = fault.left if begins else 0
+        elif fault.where == "undeletable":
+            physics.undeletable_s = fault.for_s if begins else 0.0
+        elif fault.where == "unreachable":
+            physics.unreachable = [f"zones/{ZONES[0]}"] if begins else []
+        elif fault.where == "lies":
+            rule = FalseDone(kind=fault.who, times=fault.left)
+            physics.false_done = [rule] if begins else []
+        elif fault.where == "no right":
+            project.denied = {fault.who} if begins else set()
+        else:
+            raise AssertionError(fault)
 
     def left(self) -> list[str]:
         """What exists still."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import TYPE_CHECKING
 
@@ -33,9 +32,14 @@ LIMITS = dict(RETRIES)
 """As they are meant, also when a defect changes them."""
 BREAKS = {
     *("crash_loop", "kill", "preempt", "ghost", "ghost-before", "die-before", "die-after"),
-    *("break_stage", "full", "stuck"),
+    *("break_stage", "break_trial", "full", "stuck", "provider"),
 }
 """Faults that may use up attempts or leases."""
+ENDS_A_COMMAND = (
+    *("full", "cores", "no right", "words", "silent", "undeletable", "frozen", "unreachable"),
+    *("stuck", "unready", "deleted", "broken"),
+)
+"""Troubles of a provider after which a command may give up, for the next one to try again."""
 NOTICED_S = 30.0
 """Within this time a worker that can read its mailbox knows of an order to stop."""
 _DRIVER = re.compile(r"[^/]+/driver/(?P<number>\d+)\.json\Z")
@@ -113,7 +117,9 @@ class Invariants:
         """No reaper ends a lease that a driver looks after, unless its time is over."""
         world, lease = self._world, _LEASE.search(what)
         since, until = world.protected.get(lease[0] if lease else "", (0.0, 0.0))
-        if since < reaper.started and world.time < until:
+        # The record of the protection is in the store.
+        blind = world.plan.away("store", reaper.host.name, reaper.held_at)
+        if since < reaper.started and world.time < until and not blind:
             self._broken(f"{reaper.name} did {what}, which is protected")
         data = world.objects.data.get(f"toy/leases/{lease[0]}/intent.json") if lease else None
         if lease is None or data is None or not self._drivers:
@@ -304,6 +310,7 @@ class Invariants:
             most = 0 if plan.stages else 1
             away = slept or process.held_s > 5.0 or process.refused > most
             away |= "full" in kinds and " NoCapacity " in result
+            away |= any(plan.troubles(name) for name in ENDS_A_COMMAND)
             if result.startswith("undecided") and " Superseded " not in result and not away:
                 self._broken(f"a command gave up without a reason: {result}")
         last = str(commands[-1].result) if commands else ""
@@ -343,7 +350,7 @@ class Invariants:
             # It ended what a provider left beyond the limit, and nobody else knows until when.
             ends = (intent.order.deadline or 0.0) - EPOCH + LATE_S
             spent_s = sum(min(v.gone_at or self._world.time, ends) - v.born_at for v in vms)
-        counted_s = gone.lived_s * math.ceil(intent.order.workers / self._world.plan.slots)
+        counted_s = gone.lived_s * self._world.plan.machines(intent.order.workers)
         if counted_s < spent_s - MONEY_MARGIN_S * max(1, len(vms)):
             self._broken(f"{lease}: {counted_s:.0f} machine seconds counted, {spent_s:.0f} spent")
         # Somebody may look days after it ended: no machine lives on after its limit and its end.

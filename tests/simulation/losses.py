@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ WAITED_S = 60.0
 """How long the work waits for a store, as it is meant (``drillyard.mailbox.patience``)."""
 APART_S = 6.0
 """How long it waits between two tries at most: shorter gaps between outages may be missed."""
-ACTS = {"cancel", "repeat", "add_seed", "raise_budget", "second_driver", "clone", "damage"}
+ACTS = {"cancel", "repeat", "add_seed", "raise_budget", "second_driver", "clone", "damage", "move"}
 """What a person does: the next command may rent again."""
 _RUN = re.compile(r"[^/]+/runs/[^/]+/run\.json\Z")
 _TICKET = re.compile(r"[^/]+/queue/.+\.json\Z")
@@ -83,18 +82,20 @@ class Losses:
     def rented(self) -> str | None:
         """No more machines than workers, and one for each that was hit; what is wrong, or None."""
         world, plan = self._world, self._world.plan
-        width = math.ceil(plan.workers / plan.slots) * (3 if plan.stages else 1)
+        width = plan.machines(plan.workers) * (3 if plan.stages else 1)
         if plan.backend == "azure":  # a node for each job, and a job for each run
             width = sum(bool(_RUN.match(key)) for key in world.objects.data)
+            width *= int(plan.settings.get("instance_count", 1))
         # A command that ended gave its machines back: what is left to do needs others.
         commands = [p for p in world.processes if p.kind == "driver"]
         # A lease whose place has no room for what it lost is replaced by one in another place.
-        again = sum(f.kind in ACTS or f.kind == "full" for f in plan.faults)
+        again = sum(f.kind in (*ACTS, "full", "provider") for f in plan.faults)
         again += sum(not str(p.result).startswith("succeeded") for p in commands if p.result)
         spent = {p.host.boot for p in world.processes if p.kind == "worker" and self._spent(p)}
         spent |= {h.boot for v in world.cloud.vms for h in v.hosts if h.hit}
         rented = len(world.cloud.vms)
-        if rented <= width * (1 + again) + len(spent):
+        lost = plan.troubles("words", "silent", "stuck", "unready")
+        if rented <= width * (1 + again) + len(spent) + lost:
             return None
         return f"{rented} machines were rented, for {width} workers and {len(spent)} that were hit"
 

@@ -260,6 +260,7 @@ def installed(extra: tuple[tuple[str, Any], ...] = ()) -> Iterator[Callable[[Wor
         register("stores", "sim", "tests.simulation.store:SimStore")
         register("backends", "sim", "tests.simulation.provider:SimBackend")
         register("backends", "dear", "tests.simulation.provider:DearBackend")
+        register("backends", "away", "tests.simulation.provider:AwayBackend")
     with contextlib.ExitStack() as undo:
 
         def put(target: str, value: object) -> None:

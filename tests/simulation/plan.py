@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ EVENTS = (
         "damage",
     ),
 )
-OF_ONE_EXPERIMENT = ("add_seed", "raise_budget", "damage")
+OF_ONE_EXPERIMENT = ("add_seed", "raise_budget", "damage", "move")
 """What a person does with an experiment that is not a composite."""
 DESKS = ("laptop", "office", "clone")
 """Hosts of commands; every other host was rented, and an outage calls it ``machine``."""
@@ -118,6 +119,9 @@ class Plan:
         hosts: Whether its trainings invite hosts of copies, which free slots run.
         places: Whether it may rent in a second place too.
         stages: Whether it is a composite: ``first``, ``last`` after it, and ``other`` beside both.
+        settings: Settings of the backend.
+        physics: How the provider behaves, besides what the plan says elsewhere.
+        elsewhere: Whether the experiment also names a place that this machine cannot open.
         listing_lag_s: By how much the provider's listing is late.
         slow_answers: Share of the store's answers that take seconds.
         faults: What goes wrong.
@@ -138,6 +142,9 @@ class Plan:
     hosts: bool = False
     places: bool = False
     stages: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+    physics: dict[str, Any] = field(default_factory=dict)
+    elsewhere: bool = False
     listing_lag_s: float = 4.0
     client_patience_s: float = 6.0
     boot_s: float = 5.0
@@ -168,6 +175,18 @@ class Plan:
             for f in self.faults
         )
 
+    def troubles(self, *names: str) -> int:
+        """How many machines or requests a provider's own troubles of these names may hit."""
+        return sum(f.left for f in self.faults if f.kind == "provider" and f.where in names)
+
+    def machines(self, workers: int) -> int:
+        """Machines that some workers need."""
+        if self.backend == "azure":
+            nodes = int(self.settings.get("instance_count", 1))
+            each = nodes * int(self.settings.get("runs_per_machine", 1))
+            return math.ceil(workers / each) * nodes
+        return math.ceil(workers / int(self.settings.get("workers_per_machine", self.slots)))
+
     @property
     def quiet_at(self) -> float:
         """When the last fault is over that has a time."""
@@ -192,6 +211,7 @@ class Plan:
 
 def draw(seed: int, backend: str | None = None) -> Plan:
     """The plan of a seed."""
+    from tests.simulation.clouds import draw_cloud
     from tests.simulation.scenes import SCENES
     from tests.simulation.studies import draw_study
 
@@ -221,12 +241,14 @@ def draw(seed: int, backend: str | None = None) -> Plan:
     if plan.backend == "sim" and scene is None and dice.random() < 0.5:
         plan.slots, plan.hosts = 2, dice.random() < 0.5
         plan.workers, plan.seeds = dice.choice([2, 3, 4]), dice.choice([2, 3, 4])
+    draw_cloud(plan, dice)
     if plan.study:
         draw_study(plan, dice)
     if dice.random() < 0.1:
         plan.stages, plan.study, plan.given = True, 0, {}
         if dice.random() < 0.3:
             plan.faults = [Fault("break_stage", 1.0, who="first", for_s=1800.0)]
+            plan.settings, plan.physics = {}, {}
             plan.max_hours, plan.max_cost = 2.0, 20.0
         plan.faults = [f for f in plan.faults if f.kind not in OF_ONE_EXPERIMENT]
     plan.faults.sort(key=lambda f: f.at)

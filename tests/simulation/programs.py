@@ -47,7 +47,8 @@ def experiment(world: World) -> Loaded:
         "mock": mock,
         "seeds": list(range(1, wish.seeds + 1)),
         "resources": {"workers": plan.workers},
-        "backend": ["sim", "dear"] if plan.places else plan.backend,
+        "backend": _places(plan, wish.backend),
+        "backends": {plan.backend: plan.settings} if plan.settings else {},
         "budget": {"max_hours": wish.max_hours, "max_cost": wish.max_cost, "stall_s": None},
     }
     if plan.study:
@@ -58,6 +59,8 @@ def experiment(world: World) -> Loaded:
             "objectives": [{"metric": "evaluate/score", "direction": "min"}],
             **plan.given.get("study", {}),
         }
+        if plan.given.get("storage"):
+            values["study"]["storage"] = f"sqlite:///{world.folder}/study.db"
         if plan.chooser in ONLY_LISTED:
             del values["study"]["trials"]
         else:
@@ -92,6 +95,11 @@ def experiment(world: World) -> Loaded:
         text="workload: mock\n",
         command=["drillyard", "run", "toy.yaml"],
     )
+
+
+def _places(plan: Any, backend: str) -> list[str] | str:
+    places = [backend, *(["dear"] if plan.places else []), *(["away"] if plan.elsewhere else [])]
+    return places if len(places) > 1 else backend
 
 
 def mailbox() -> Mailbox:
@@ -139,7 +147,8 @@ def reap_command(world: World, where: str = "office") -> Process:
     """``drillyard reap`` on a machine that has rented nothing."""
 
     def body(_: Process) -> object:
-        on = [world.plan.backend, *(["dear"] if world.plan.places else [])]
+        second = world.plan.places or any(f.kind == "move" for f in world.plan.faults)
+        on = [world.plan.backend, *(["dear"] if second else [])]
         report = reap(on, home=world.folder / "home" / where)
         return [(o.lease.lease_id, o.judgement.verdict.value, o.problem) for o in report.outcomes]
 
@@ -168,7 +177,9 @@ def protect_command(world: World, where: str, for_s: float) -> Process:
             entries = Ledger(mailbox(), SYSTEM).entries()
             lease = max(entries, key=lambda e: e.intent.ordinal).lease.lease_id
             until = SYSTEM.now() + for_s
-            protect(lease, until, store=URL, on=[world.plan.backend])
+            # From a machine that knows no store, as a listing of the provider shows it.
+            store = URL if world.random.random() < 0.7 else str(world.folder / "empty")
+            protect(lease, until, store=store, on=[world.plan.backend])
             world.protected[lease] = world.time, world.time + for_s
         except (DrillyardError, ValueError, ConnectionError) as error:
             return str(error)

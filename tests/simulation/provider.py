@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from drillyard.backend import Cost, Delays, Lease, Liveness, Order, Trait
 from drillyard.backend.translation import translating
 from drillyard.documents.json_types import JsonObject
-from drillyard.errors import ControlPlaneError, NoCapacity
+from drillyard.errors import ControlPlaneError, NoCapacity, PackagesMissing
 from drillyard.findings import Finding
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import WorkerRecord
@@ -18,6 +18,7 @@ from tests.simulation.patches import current, world
 from tests.simulation.world import EPOCH, Host, Process
 
 if TYPE_CHECKING:
+    from tests.simulation.plan import Fault
     from tests.simulation.world import World
 
 PRICE = 0.36
@@ -65,6 +66,13 @@ class SimCloud:
     vms: list[Vm] = field(default_factory=list)
     leases: dict[str, tuple[Order, float]] = field(default_factory=dict)
     """Lease -> order and when it was created."""
+    undeletable: bool = False
+    """Whether what is asked to end does not."""
+
+    def trouble(self, fault: Fault, begins: bool) -> None:
+        """Something is wrong from now on, or no longer."""
+        assert fault.where == "undeletable", fault
+        self.undeletable = begins
 
     def alive(self, lease: str) -> list[Vm]:
         """The machines of a lease that exist."""
@@ -192,8 +200,16 @@ class SimBackend:
         return None
 
     def logs(self, lease: Lease, handle: JsonObject | None, since: int = 0) -> Iterator[str]:
-        """Nothing."""
-        yield from ()
+        """A line for each machine."""
+        vms = _call(f"logs {lease.lease_id}", lambda: list(world().cloud.vms))
+        lines = [f"{vm.name} was made" for vm in vms if vm.lease == lease.lease_id]
+        yield from lines[since:]
+
+    def reasons(self, lease: Lease) -> list[str]:
+        """See ``ExplainsWaits``."""
+        cloud = world().cloud
+        denied = _call(f"reasons {lease.lease_id}", lambda: cloud.undeletable)
+        return ["a policy denies the deletion"] if denied else []
 
     def cancel(self, lease: Lease, ticket_id: str) -> None:
         """Machines pull."""
@@ -203,7 +219,7 @@ class SimBackend:
         cloud = world().cloud
 
         def end() -> None:
-            for vm in cloud.listed():
+            for vm in () if cloud.undeletable else cloud.listed():
                 if vm.lease == lease.lease_id:
                     cloud.end(vm, 5.0 + 10.0 * world().random.random())
 
@@ -230,6 +246,17 @@ class DearBackend(SimBackend):
     """Another place of the same provider."""
 
     kind, price = "dear", 2 * PRICE
+
+
+class AwayBackend(SimBackend):
+    """A place whose packages this machine lacks."""
+
+    kind = "away"
+
+    @classmethod
+    def extra(cls) -> str:
+        """See ``NeedsExtra``."""
+        raise PackagesMissing("the backend 'away' needs packages that are not installed")
 
 
 def delete_self(vm: Vm) -> None:

@@ -207,6 +207,8 @@ def held_up_while_renting(plan: Plan, dice: random.Random) -> None:
 def full_places(plan: Plan, dice: random.Random) -> None:
     """The cheaper of two places has no room: at once, or for machines that are replaced."""
     plan.places, plan.backend, plan.stages = True, "sim", False
+    plan.elsewhere = dice.random() < 0.4
+    plan.max_cost = dice.choice([20.0, 20.0, 2.0])
     at, gone = _working(plan, dice, (20.0, 60.0)), dice.choice(["sim", "sim", "dear"])
     begins = dice.choice([0.0, 0.0, at - 5.0])
     plan.faults += [
@@ -217,11 +219,23 @@ def full_places(plan: Plan, dice: random.Random) -> None:
         plan.faults.append(Fault("full", begins, who="dear", for_s=dice.choice([20.0, 100.0])))
 
 
+def moved(plan: Plan, dice: random.Random) -> None:
+    """Another place in the file, while machines of the first one work or after a limit."""
+    plan.backend, plan.stages, plan.study = "sim", False, 0
+    plan.max_hours = dice.choice([2.0, 0.05])
+    at = _working(plan, dice, (20.0, 60.0, 240.0))
+    killed = dice.choice([[], [Fault("kill", at, who="driver")]])
+    plan.faults += [*killed, Fault("move", at + dice.choice([5.0, 100.0, 400.0]))]
+
+
 def left_behind(plan: Plan, dice: random.Random) -> None:
     """Machines start no program, the driver dies, and nobody looks for an hour."""
-    plan.max_hours, plan.backend = 0.05, "sim"
+    plan.max_hours = 0.05
+    stuck = Fault("stuck", 0.0, for_s=dice.choice([100.0, 600.0]))
+    if plan.backend == "gcp":
+        stuck = Fault("provider", 0.0, where="silent", left=3, for_s=600.0)
     faults = [
-        Fault("stuck", 0.0, for_s=dice.choice([100.0, 600.0])),
+        *([] if plan.backend == "azure" else [stuck]),
         Fault("kill", round(dice.uniform(5.0, 150.0), 2), who="driver"),
         Fault("absent", 0.0, for_s=3600.0),
     ]
@@ -230,9 +244,42 @@ def left_behind(plan: Plan, dice: random.Random) -> None:
             "protect", dice.uniform(30.0, 1000.0), for_s=dice.choice([100.0, 2000.0])
         )
         faults.append(protected)
-    if dice.random() < 0.3:
-        faults.append(Fault("outage", 700.0, for_s=600.0, service="cloud"))
+    if plan.backend != "azure" and dice.random() < 0.5:
+        faults.append(Fault("provider", 600.0, where="undeletable", for_s=1500.0))
+    if dice.random() < 0.6:
+        service, who = dice.choice(["cloud", "store", "store"]), dice.choice(["", "office"])
+        at = dice.choice([600.0, 890.0, 1195.0])
+        faults.append(Fault("outage", at, who=who, for_s=600.0, service=service))
     plan.faults += faults
+
+
+def work_without_driver(plan: Plan, dice: random.Random) -> None:
+    """The driver dies, machines work on, one of them is lost, and a reaper looks."""
+    plan.seeds, plan.workers, plan.study, plan.duration_s = 3, 2, 0, dice.choice([100.0, 240.0])
+    at = round(SETUP_S + plan.boot_s + dice.uniform(5.0, 60.0), 2)
+    plan.faults += [
+        Fault("kill", at, who="driver"),
+        Fault("absent", 0.0, for_s=dice.choice([600.0, 1500.0])),
+        Fault(dice.choice(["preempt", "ghost"]), at + dice.uniform(1.0, 60.0), nth=1, for_s=5.0),
+    ]
+
+
+def undeletable(plan: Plan, dice: random.Random) -> None:
+    """Nothing ends that is to end, for a while."""
+    name = "frozen" if plan.backend == "azure" else "undeletable"
+    if plan.backend == "azure" or dice.random() < 0.5:
+        plan.faults.append(Fault("cancel", _working(plan, dice, (20.0, 60.0))))
+    for_s = dice.choice([60.0, 400.0, 1200.0])
+    plan.faults.append(Fault("provider", 0.0, where=name, for_s=for_s))
+
+
+def failed_trial(plan: Plan, dice: random.Random) -> None:
+    """The runs of one trial crash each time."""
+    plan.study, plan.backend = dice.choice([2, 3]), "sim"
+    plan.max_hours = dice.choice([2.0, 2.0, 0.05])
+    plan.faults.append(
+        Fault("break_trial", 1.0, where=f"t000{dice.choice([1, 1, 2])}", for_s=900.0)
+    )
 
 
 SCENES: tuple[Callable[[Plan, random.Random], None], ...] = (
@@ -267,4 +314,11 @@ SCENES: tuple[Callable[[Plan, random.Random], None], ...] = (
     left_behind,
     left_behind,
     left_behind,
+    left_behind,
+    moved,
+    work_without_driver,
+    work_without_driver,
+    undeletable,
+    failed_trial,
+    failed_trial,
 )

@@ -47,6 +47,7 @@ class Wish:
     seeds: int
     max_hours: float = 2.0
     max_cost: float = 20.0
+    backend: str = "sim"
     trials: int = 0
     """More than the plan says."""
 
@@ -91,7 +92,7 @@ class Schedule:
         world.folder = Path(tempfile.mkdtemp(prefix="drillyard-simulation-", dir=base))
         world.objects = Objects()
         world.cloud = cloud_of(world)
-        world.wish = Wish(plan.seeds, plan.max_hours, plan.max_cost)
+        world.wish = Wish(plan.seeds, plan.max_hours, plan.max_cost, plan.backend)
         world.damaged = set()
         world.protected = {}
         self._invariants = StageInvariants(world) if plan.stages else Invariants(world)

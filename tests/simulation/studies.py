@@ -41,7 +41,7 @@ def draw_study(plan: Plan, dice: random.Random) -> None:
     study: dict[str, Any] = {"objectives": [objective]}
     mock: dict[str, Any] = {"noise": dice.choice([0.0, 0.3])}
     plan.given = {"study": study, "mock": mock, "tunables": names}
-    if chooser in MODELS and dice.random() < 0.4:
+    if chooser in MODELS and dice.random() < 0.6:
         plan.study = LEARNS
         plan.seeds, plan.duration_s = 1, 2.0
         at = round(SETUP_S + plan.boot_s + dice.uniform(10.0, 120.0), 1)
@@ -50,6 +50,7 @@ def draw_study(plan: Plan, dice: random.Random) -> None:
         plan.faults += dice.choice(
             [[], [Fault("kill", at, who="driver")], [slept, Fault("second_driver", at + 70.0)]]
         )
+        plan.given["storage"] = dice.random() < 0.3
     elif chooser == "manual":
         study["cycles"] = [{"x": 0.25}, {"x": 0.75}]
     elif chooser == "grid" and dice.random() < 0.5:
@@ -59,6 +60,8 @@ def draw_study(plan: Plan, dice: random.Random) -> None:
         if chooser == "list":
             each = [{"label": f"e{n}", "values": {"x": n / 8}} for n in range(plan.study)]
             study["experiments"] = [{**each[0], "seeds": [7, 8]}, *each[1:]]
+            if dice.random() < 0.4:
+                study["only"] = dice.choice([[1], ["e1"], ["e1", 1]])
     if chooser == POPULATION:
         members, generations = dice.choice([(2, 2), (3, 2), (2, 3)])
         plan.study = members * generations
@@ -67,9 +70,15 @@ def draw_study(plan: Plan, dice: random.Random) -> None:
         _judged(plan, dice, study, mock)
     if dice.random() < 0.3:
         study["budget"] = dice.choice(
-            [{"hours": 0.02}, {"cost": 0.01}, {"plateau": {"trials": 1}}, {"hours": 1, "cost": 1}]
+            [
+                {"hours": 0.02},
+                {"cost": 0.01},
+                {"plateau": {"trials": 1}},
+                {"steps": 100, "cost": 1},
+            ]
         )
-    if dice.random() < 0.2:
+    failing = any(fault.kind == "break_trial" for fault in plan.faults)
+    if dice.random() < (0.6 if failing else 0.2):
         study["max_failures"] = 1
     if dice.random() < 0.2 and chooser not in ("list", "manual", "grid"):
         study["constraints"] = ["x < 0.9"]

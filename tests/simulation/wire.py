@@ -25,7 +25,7 @@ ASKS = ("/listManagedInstances", "/wait", "/listErrors")
 
 
 class Unavailable(Exception):
-    """The service answers 503."""
+    """The service refuses for a moment."""
 
 
 def send(_adapter: object, asked: requests.PreparedRequest, **_: Any) -> requests.Response:
@@ -41,7 +41,7 @@ def send(_adapter: object, asked: requests.PreparedRequest, **_: Any) -> request
         query_text=url.query,
         headers={k.lower(): str(v) for k, v in asked.headers.items()},
         body=body.encode() if isinstance(body, str) else bytes(body),
-        caller=now.cloud.caller,
+        caller=now.cloud.caller(now.current.process),
     )
     path = request.path.partition("/projects/")[2] or request.path.partition("/workspaces/")[2]
     path = path or request.path
@@ -60,8 +60,9 @@ def send(_adapter: object, asked: requests.PreparedRequest, **_: Any) -> request
             ),
         )
     except Unavailable:
-        refusal = Refusal(503, "backendError", "simulated service: try again")
-        answer = Response.of(refusal.document(), 503)
+        status, reason = now.random.choice(now.cloud.refusals)
+        refusal = Refusal(status, reason, "simulated service: try again")
+        answer = Response.of(refusal.document(), status)
     return _response(asked, answer)
 
 

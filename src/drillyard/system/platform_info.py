@@ -45,6 +45,11 @@ def git_state(folder: Path) -> tuple[str | None, bool | None]:
     Args:
         folder: The user's folder.
     """
+    folder = folder.resolve()
+    if "GIT_DIR" not in os.environ and not any(
+        (p / ".git").exists() for p in (folder, *folder.parents)
+    ):
+        return None, None  # as git would say, in a process of its own
     commit = _ask(["git", "-C", str(folder), "rev-parse", "HEAD"])
     if commit is None:
         return None, None

@@ -14,6 +14,7 @@ from gymnasium.envs.registration import EnvSpec
 from drillyard.errors import ConfigError, SimulatorError, nearest
 from drillyard.registry import load, names
 from drillyard.simulators import register_gymnasium
+from drillyard.simulators.energyplus.sinergym import offer_dictionary
 from drillyard.simulators.fmu.fmu import fmu_class
 from drillyard.simulators.functional.gymnax_worlds import gymnax_class, is_gymnax
 from drillyard.simulators.plain import PlainSimulator
@@ -154,7 +155,7 @@ def _must_be_registered(id_: str) -> None:
 _FOREIGN = {
     "Eplus-": (
         "sinergym",
-        "'sinergym>=3.6' (Python 3.12 or newer) and EnergyPlus, which it drives",
+        "'sinergym>=3.6' (Python 3.12 or newer) and 'drillyard[energyplus]', which it drives",
     )
 }
 """Beginning of Gymnasium ids -> package whose import registers them; what is to be installed."""
@@ -169,6 +170,7 @@ def _register_foreign(id_: str) -> None:
     for beginning, (package, packages) in _FOREIGN.items():
         if not id_.startswith(beginning):
             continue
+        offer_dictionary()
         try:
             importlib.import_module(package)
         except Exception as error:  # foreign code: what it needs may be missing in any way

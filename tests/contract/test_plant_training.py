@@ -127,6 +127,7 @@ def test_a_killed_training_on_a_building_ends_with_the_same_weights(tmp_path, tr
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # two trainings for each kill, beside other work
 @pytest.mark.parametrize(("way", "count"), [("own state", 40), ("replay", 40), ("isolated", 20)])
 def test_a_hundred_kills_end_with_the_same_weights(tmp_path, trained, way, count):
     kill_and_compare(tmp_path, trained, on_fmu(tmp_path, way), moments(7, count))

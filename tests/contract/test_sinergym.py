@@ -1,4 +1,4 @@
-"""Sinergym's buildings on the engine of `pyenergyplus-lbnl` (slow), in an environment of their own.
+"""Sinergym's buildings on the engine of `pyenergyplus-lbnl` (slow), in a separate environment.
 
 pip install -e '.[dev]' sinergym -c deployments/sinergym/constraints.txt
 python -m pytest -m slow tests/contract/test_sinergym.py

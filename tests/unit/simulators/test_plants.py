@@ -42,8 +42,7 @@ def test_the_controller_of_today_is_better_than_none(name, monkeypatch, fmu):
     spec = load(file).spec
     assert len(spec.seeds) == 3
     ends = [
-        {key: given[end] for key, given in spec.simulator.lesson.items()}
-        for end in ("min", "max")
+        {key: given[end] for key, given in spec.simulator.lesson.items()} for end in ("min", "max")
     ]
     with closing(make_env(spec.simulator)) as env:
         for options in ends:

@@ -2,8 +2,10 @@
 
 import random
 import sys
+from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Phase
@@ -95,6 +97,16 @@ def on_building():
     return {**case(""), "simulator": simulator}
 
 
+def on_server(kind):
+    """The example's servers, each started for its copy; a day each for the heat pump."""
+    folder = Path(__file__).parents[2] / "experiments"
+    given = YAML(typ="safe").load(folder / kind[0] / f"{kind[0]}.yaml")["simulator"]
+    script = folder / kind[0] / kind[1]
+    given["args"] |= {"command": f"{sys.executable} {script} {kind[2]}"}
+    given["agent"]["max_episode_steps"] = 25
+    return {**case(""), "simulator": given}
+
+
 def kill_and_compare(tmp_path, trained, given, moments):
     assert trained(given, "a", 1) == 0
     left_alone = mailbox(tmp_path / "a")
@@ -124,6 +136,17 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path, trained, way):
 def test_a_killed_training_on_a_building_ends_with_the_same_weights(tmp_path, trained):
     pytest.importorskip("pyenergyplus", reason="the extra energyplus is not installed")
     kill_and_compare(tmp_path, trained, on_building(), moments(5, 1))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [("boptest", "service.py", "{port}"), ("mixer", "server.py", "--port {port}")],
+    ids=lambda kind: kind[0],
+)
+def test_a_killed_training_on_a_server_ends_with_the_same_weights(tmp_path, trained, kind):
+    if kind[0] == "mixer":
+        pytest.importorskip("asyncua", reason="the extra opcua is not installed")
+    kill_and_compare(tmp_path, trained, on_server(kind), moments(5, 1))
 
 
 @pytest.mark.slow

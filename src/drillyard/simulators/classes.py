@@ -35,6 +35,11 @@ PLANTS = {
         "drillyard.simulators.opcua.plant:OpcUa",
         "see experiments/mixer; `drillyard list points FILE` shows all names",
     ),
+    "boptest": (
+        "",
+        "drillyard.simulators.boptest:Boptest",
+        "see experiments/boptest; `drillyard list points FILE` shows all names",
+    ),
 }
 """Plants that know their names: the extra that they need, their class, and a hint."""
 

@@ -5,6 +5,7 @@ A lost connection costs the open episode, as a lost process does, see ``external
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -18,6 +19,7 @@ from drillyard.simulators.fmu.description import must_be_same_unit
 from drillyard.simulators.fmu.fmu import end_condition
 from drillyard.simulators.fmu.wiring import must_be_inside
 from drillyard.spec.agent import Act, AgentSpec, Observed
+from drillyard.system.watchdog import keep_alive
 
 Points = dict[str, list[Channel]]
 """``observation``: all that can be read; ``action``: what can be set. Names of the server."""
@@ -113,7 +115,8 @@ class Reached(External):
         make: Makes a session that is not open, for an address.
         names: A name of the experiment -> a name of the server.
         ends: A condition that ends the episode: ``level > 1.9``.
-        command: Starts the server, for each copy; None for one that runs already.
+        command: Starts the server, for each copy; None for one that runs already. ``python`` is
+            the interpreter that trains.
         start_timeout_s: Longest time until the server is reached and ready, in seconds.
         step_timeout_s: Longest time for an answer, in seconds.
         restarts_per_hour: More lost connections end the run.
@@ -208,7 +211,9 @@ class Reached(External):
             self.close()
         self._copy = copy
         if self._process is None:
-            server = ExternalProcess(self._command, copy, {}, "http") if self._starts else None
+            # The packages of the server are those of this interpreter, whatever PATH says.
+            words = [sys.executable if word == "python" else word for word in self._command]
+            server = ExternalProcess(words, copy, {}, "http") if self._starts else None
             made = Connection(self._make, self._url, server, copy, self._ever_connected)
             made.uses = self._uses
             self._opened = self._process = made
@@ -226,7 +231,8 @@ class Reached(External):
 
     def _points(self) -> Points:
         try:
-            self._connect()
+            with keep_alive(f"reaching {self._url}"):
+                self._connect()
             points = self._opened.session.points()
         except ConnectionLost as lost:
             self._restart(lost)

@@ -16,6 +16,7 @@ from drillyard.leases.reaper import Outcome, Report
 from drillyard.leases.reaper import reap as end_expired
 from drillyard.tracking import mirrors
 from drillyard_flows import plain_errors
+from drillyard_flows.pool.workload import report_reaped
 
 UNDELETABLE = "drillyard.lease.undeletable"
 FINISHED = "drillyard.reap.finished"
@@ -54,6 +55,7 @@ def reap(
         )
         if outcome.deleted:
             _emit(DELETED, outcome)
+            report_reaped(outcome.lease.order.store_url, outcome.lease.order.experiment)
     for outcome in report.undeletable:
         _emit(UNDELETABLE, outcome)
     _show(report)

@@ -10,9 +10,12 @@ import time
 import psutil
 import pytest
 
+from drillyard.mailbox import Mailbox, open_store
+from drillyard_flows.pool.flow_run_api import FlowRunApi
+from drillyard_flows.pool.workload import PATH, FlowRunOrder, report_reaped
 from tests.flows.conftest import Bench, lease_processes
 from tests.helpers.patience import until
-from tests.helpers.pools import Pool
+from tests.helpers.pools import FLOW, Pool
 
 pytestmark = pytest.mark.heavy
 
@@ -110,3 +113,35 @@ def test_a_killed_flow_is_crashed_and_a_missing_package_is_named(api, pool):
         assert pool.ended(run)["state"]["type"] == "CRASHED", pool.log()
         assert pool.ended(lacks)["state"]["type"] == "FAILED"
         assert len(pool.settled()) == 2
+
+
+def test_a_flow_run_whose_machine_the_reaper_ended_is_crashed(api, pool):
+    pool.make()
+    pool.deploy()
+    ours, other = pool.start(), pool.start()
+    for run, kind in ((ours, "RUNNING"), (other, "PENDING")):
+        body = {"state": {"type": kind}, "force": True}
+        api.post(f"/flow_runs/{run}/set_state", body)
+    mailbox = Mailbox(open_store(str(pool.store)), "flow-x")
+    environment = {"PREFECT_API_URL": api.url}
+    mailbox.write(PATH, FlowRunOrder(flow_run=ours, environment=environment))
+    report_reaped(str(pool.store), "flow-x")
+    report_reaped(str(pool.store), "another experiment")
+    found = api.ended(ours)
+    assert found["state"]["type"] == "CRASHED" and "reaper" in found["state"]["message"]
+    # A worker looks for what another one took and never began.
+    client = FlowRunApi.of(environment)
+    assert client.waiting(pool.name, -1.0) == [other] and not client.waiting(pool.name, 60.0)
+    client.set_state(other, "SCHEDULED", "taken and not begun")
+    assert client.state(other) == "SCHEDULED"
+
+
+@pytest.mark.slow
+def test_a_package_that_the_machine_lacks_is_named(api, pool):
+    pool.make()
+    pool.deploy("import no_such_package\n" + FLOW)
+    run = pool.start()
+    with pool.worker():
+        found = pool.ended(run)
+        until(lambda: "no_such_package" in api.ended(run)["state"]["message"], what="the name")
+    assert found["state"]["type"] == "CRASHED"

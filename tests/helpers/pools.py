@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from drillyard.checks.servers import reach
+from tests.flows.conftest import Api
 from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.prefect_homes import copied
+from tests.helpers.processes import free_port
 
 FLOW = '''
 """A flow that does not know drillyard."""
@@ -50,7 +55,7 @@ LIMITS = {"max_hours": 0.5, "max_cost": 1.0, "max_cost_month": 10.0}
 class Pool:
     """A pool, with the folder of its flow and of its store."""
 
-    api: Any
+    api: Api
     folder: Path
     name: str
     environment: dict[str, str] = field(default_factory=dict)
@@ -60,7 +65,7 @@ class Pool:
     def store(self) -> Path:
         return self.folder / "runs"
 
-    def make(self, **defaults: Any) -> None:
+    def make(self, limit: int | None = None, **defaults: Any) -> None:
         """Make the pool as Prefect's UI does, with values for its variables."""
         from drillyard_flows.pool.worker import DrillyardWorker
 
@@ -68,7 +73,7 @@ class Pool:
         for name, value in {**LIMITS, **defaults}.items():
             template["variables"]["properties"][name]["default"] = value
         body = {"name": self.name, "type": "drillyard", "base_job_template": template}
-        self.api.post("/work_pools/", body)
+        self.api.post("/work_pools/", {**body, "concurrency_limit": limit})
 
     def deploy(self, text: str = FLOW, **more: Any) -> None:
         """Deploy the foreign flow, from a folder of this machine."""
@@ -149,3 +154,36 @@ class Pool:
 
     def log(self, name: str = "one") -> str:
         return (self.folder / f"{name}.log").read_text()
+
+
+@contextlib.contextmanager
+def server(home: Path, folder: Path) -> Iterator[Api]:
+    """A Prefect server with a password, at an address of this machine that is not its loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # sends nothing; says which address leads outside
+        host = probe.getsockname()[0]
+    port, login = free_port(), "team:Yellow-Pump-7"
+    environ = {
+        **os.environ,
+        "PREFECT_HOME": str(copied(home, folder / "server")),
+        "PREFECT_SERVER_API_AUTH_STRING": login,
+        "PREFECT_API_AUTH_STRING": login,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    words = f"prefect server start --host {host} --port {port}"
+    with open(folder / "server.log", "ab") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", *words.split()],
+            env=environ,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+        )
+    try:
+        url = f"http://{host}:{port}/api"
+        until(lambda: reach(f"{url}/health") is None, what="the server", every_s=0.2)
+        yield Api(url, login)
+    finally:
+        child.terminate()
+        child.wait(PATIENCE_S)

@@ -18,7 +18,7 @@ from drillyard.spec.load import Loaded, load_resolved
 from drillyard_flows.pool.account import Account, Entry
 from drillyard_flows.pool.flow_run_api import FlowRunApi
 from drillyard_flows.pool.request import Request
-from drillyard_flows.pool.workload import PATH, UNDECIDED
+from drillyard_flows.pool.workload import PATH, report
 from drillyard_flows.stopping import driven
 
 Say = Callable[[str], None]
@@ -84,10 +84,7 @@ class Session:
         Raises:
             ControlPlaneError: Prefect's API does not answer.
         """
-        state = self._api.state(self._flow_run)
-        if state in UNDECIDED:
-            cancelled = state == "CANCELLING"
-            self._api.set_state(self._flow_run, "CANCELLED" if cancelled else "CRASHED", why)
+        report(self._api, self._flow_run, why)
         spent = spending(self.mailbox)
         machines = "; ".join(
             f"{i.machines} on {i.backend} for {i.seconds:.0f} s" for i in spent.intervals

@@ -13,6 +13,7 @@ import sys
 
 from drillyard.errors import DrillyardError, RunFailed
 from drillyard.findings import Finding
+from drillyard.mailbox import Mailbox, open_store
 from drillyard.mailbox.records import Manifest, Record
 from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
@@ -87,20 +88,43 @@ class FlowRun(Measured):
             raise
         finally:
             with contextlib.suppress(DrillyardError):  # the pool's worker does it later
-                self._report(api, order.flow_run, why, commands.last_words())
+                report(api, order.flow_run, why, commands.last_words())
             commands.end_all()
         files = save_metrics(context, {"executed": 1.0}, {})
         return PhaseOutcome(files=Manifest(files=files), summary={})
 
-    def _report(self, api: FlowRunApi, flow_run: str, why: str, last_words: str) -> None:
-        """Sets a state where Prefect's own process could not, or names the package it lacked."""
-        state = api.state(flow_run)
-        missing = _MISSING.search(last_words)
-        if missing is not None and state in (*UNDECIDED, "CRASHED"):
-            name = missing["name"].partition(".")[0]
-            why = f"the machine has no package {name!r}: add it to `requirements` of the pool or "
-            api.set_state(flow_run, "CRASHED", f"{why}of the deployment's job variables")
-        elif state == "CANCELLING":
-            api.set_state(flow_run, "CANCELLED", "the machine ended the flow")
-        elif state in UNDECIDED:
-            api.set_state(flow_run, "CRASHED", why)
+
+def report(api: FlowRunApi, flow_run: str, why: str, last_words: str = "") -> None:
+    """Sets a state where Prefect's own process could not, or names the package that it lacked.
+
+    Args:
+        api: The API, as this machine sees it.
+        flow_run: Id of the flow run.
+        why: Message of a flow run that has no end.
+        last_words: The last output of its process.
+
+    Raises:
+        ControlPlaneError: The API does not answer.
+    """
+    state = api.state(flow_run)
+    missing = _MISSING.search(last_words)
+    if missing is not None and state in (*UNDECIDED, "CRASHED"):
+        name = missing["name"].partition(".")[0]
+        why = f"the machine has no package {name!r}: add it to `requirements` of the pool or "
+        api.set_state(flow_run, "CRASHED", f"{why}of the deployment's job variables")
+    elif state in UNDECIDED:
+        api.set_state(flow_run, "CANCELLED" if state == "CANCELLING" else "CRASHED", why)
+
+
+def report_reaped(store: str, experiment: str) -> None:
+    """Sets the state of a flow run whose machine was ended by the reaper; else does nothing.
+
+    Args:
+        store: URL of the store.
+        experiment: What the machine was rented for.
+    """
+    with contextlib.suppress(DrillyardError):  # else the next look of a worker
+        order = Mailbox(open_store(store), experiment).read(PATH, FlowRunOrder)
+        if order is not None:
+            api = FlowRunApi.of(order.environment)
+            report(api, order.flow_run, "the reaper ended its machine")

@@ -84,7 +84,8 @@ def test_on_an_emulated_cloud(pool, tmp_path, monkeypatch, emulator, laptop, kin
             folder = account.folder
             (info,) = folder.store.list(folder.key("settled/"))
             settled = folder.record_at(info.key, Settlement)
-            assert 0 < settled.cost < 5.0 and lab.left() == {}
+            # A cluster of the workspace stays, without a node.
+            assert 0 < settled.cost < 5.0 and set(lab.left()) <= {"computes"}
             text = pool.api.artifacts(found)["drillyard-cost"]["data"]
             assert f"1 on {kind} for" in text and f"cost so far {settled.cost:.2f}" in text
         finally:

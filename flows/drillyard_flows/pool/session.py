@@ -11,6 +11,7 @@ from drillyard.driver.compose import driver_of
 from drillyard.driver.outcome import Kind, outcome_of
 from drillyard.driver.six_phases import drive
 from drillyard.errors import AlreadyDriven, DrillyardError
+from drillyard.leases.places import Places
 from drillyard.leases.spending import spending, text_of
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.runs.code_archive import install
@@ -110,6 +111,7 @@ def begin(request: Request, account: Account, api: FlowRunApi, say: Say, scratch
         UserError: The flow run is refused.
     """
     loaded, store = request.loaded(scratch)
+    Places.of_spec(loaded.spec).prepare_store(store)
     mailbox = Mailbox(open_store(store), request.name)
     entry = Entry(
         experiment=request.name,

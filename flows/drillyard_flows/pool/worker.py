@@ -29,6 +29,7 @@ from pydantic import Field, PrivateAttr
 
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import DrillyardError
+from drillyard.leases.places import Places
 from drillyard.mailbox import Mailbox, open_store
 from drillyard.runs.locate import store_url
 from drillyard.spec.load import load_resolved
@@ -188,6 +189,7 @@ class DrillyardWorker(BaseWorker[DrillyardConfiguration, DrillyardVariables, Dri
         self._following: set[str] = set()
         """Experiments that a thread of this process drives, or is about to."""
         self._look: threading.Thread | None = None
+        self._said = ""
 
     async def run(
         self,
@@ -203,7 +205,7 @@ class DrillyardWorker(BaseWorker[DrillyardConfiguration, DrillyardVariables, Dri
             api = FlowRunApi.of(client_environment())
 
             def prepare() -> Session:
-                account = account_of(self._work_pool_name, pool)
+                account = account_of(self._work_pool_name, pool, makes_store=True)
                 request = configuration.request(flow_run)
                 return begin(request, account, api, log.info, Path(scratch))
 
@@ -260,7 +262,10 @@ class DrillyardWorker(BaseWorker[DrillyardConfiguration, DrillyardVariables, Dri
                     text = "the worker that had taken it was lost before it rented anything"
                     api.set_state(flow_run, "SCHEDULED", text)
         except DrillyardError as error:
-            self._logger.warning("the flow runs of the pool could not be looked at: %s", error)
+            if str(error) != self._said:
+                self._said = str(error)
+                text = "the flow runs of the pool could not be looked at: %s"
+                self._logger.warning(text, error)
 
     def _adopt(self, account: Account, entry: Any, api: FlowRunApi) -> None:
         self._following.add(entry.experiment)
@@ -295,12 +300,13 @@ def defaults_of(work_pool: WorkPool | None) -> dict[str, Any]:
     return {name: properties.get(name, {}).get("default") for name in names}
 
 
-def account_of(pool: str, defaults: dict[str, Any]) -> Account:
+def account_of(pool: str, defaults: dict[str, Any], *, makes_store: bool = False) -> Account:
     """Returns the account of a pool, which is where the pool's own values say.
 
     Args:
         pool: Name of the pool.
         defaults: From ``defaults_of``.
+        makes_store: Make the bucket of the pool, if there is none.
 
     Raises:
         UserError: The pool's backend or store cannot be used.
@@ -310,7 +316,10 @@ def account_of(pool: str, defaults: dict[str, Any]) -> Account:
     if defaults.get("settings"):
         spec["backends"] = {backend.partition("/")[0]: defaults["settings"]}
     loaded = load_resolved(spec, folder=Path(), command=[])
-    return Account(store_url(defaults.get("store") or None, loaded.spec), pool)
+    url = store_url(defaults.get("store") or None, loaded.spec)
+    if makes_store:
+        Places.of_spec(loaded.spec).prepare_store(url)
+    return Account(url, pool)
 
 
 async def in_thread(work: Callable[[], T]) -> T:

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from prefect.blocks.core import Block
 from prefect.blocks.system import Secret
-from pydantic import BaseModel, SecretStr, ValidationError, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    HttpUrl,
+    SecretStr,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from drillyard.backend.settings.resolve import config_of, fields_of, is_secret
@@ -31,6 +38,17 @@ if TYPE_CHECKING:
     from drillyard.documents.json_types import Json, JsonObject
 
 B = TypeVar("B", bound=Block)
+_PICTURES = (
+    "https://raw.githubusercontent.com/PrefectHQ/prefect/"
+    "420d0d6a78bb6df1fc18bcf188fdad43c1d22ea9/assets/block-logos"
+)
+"""Those of Prefect's own blocks: without one, its pages show a broken picture."""
+_LOGOS = {
+    "gcp": "https://cdn.sanity.io/images/3ugk85nk/production/"
+    "10424e311932e31c477ac2b9ef3d53cefbaad708-250x250.png",
+    "azure": "https://cdn.sanity.io/images/3ugk85nk/production/"
+    "54e3fa7e00197a4fbd1d82ed62494cb58d08c96a-250x250.png",
+}
 _PREFECTS = {"block_type_slug", *Block.model_fields}
 """Keys of a stored block that belong to Prefect."""
 
@@ -95,8 +113,13 @@ def block_of(kind: str) -> type[BackendBlock]:
     """
     config = config_of(kind)
     fields: dict[str, Any] = {}
+    groups, group = getattr(config, "groups", {}), ""
     for name, field in fields_of(kind).items():
         hidden = is_secret(name, fields_of(kind))
+        group = groups.get(name, group)  # Prefect's form has no headings: titles begin with them
+        if group:
+            title = {"title": f"{group}: {name.replace('_', ' ')}"}
+            field = FieldInfo.merge_field_infos(field, json_schema_extra=title)
         fields[name] = (_secret(field) if hidden else field.annotation, field)
     validators: dict[str, Any] = {"checked": model_validator(mode="before")(_checked(config))}
     block: type[BackendBlock] = create_model(
@@ -110,7 +133,7 @@ def block_of(kind: str) -> type[BackendBlock]:
     )
     block._block_type_name = f"drillyard {kind}"
     block._block_type_slug = f"drillyard-{kind}"
-    block._logo_url = None
+    block._logo_url = HttpUrl(_LOGOS.get(kind, f"{_PICTURES}/process.png"))
     return block
 
 
@@ -266,7 +289,9 @@ def _loaded(kind: type[B], name: str) -> B:
 def _stored_wrongly(kind: type[Block], name: str, error: ConfigError) -> ConfigError:
     backend = (kind._block_type_slug or "secret").removeprefix("drillyard-")
     command = f", or drillyard configure {backend} --block {name}" if backend != "secret" else ""
+    lacks = "has no value: the block was saved without it, or before an update added it"
     return error.but(
+        message=lacks if error.message == "Field required" else error.message,
         file=f"block {backend}/{name}",
         allowed=error.hint,
         hint=f"edit the block in Prefect's UI{command}",

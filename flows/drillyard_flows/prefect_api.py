@@ -121,8 +121,8 @@ def _rejected(address: str, code: int) -> ControlPlaneError:
     return ControlPlaneError(
         f"{address} rejected our credentials ({code})",
         # Written as an assignment, it would be taken for a secret and masked.
-        hint="set PREFECT_API_AUTH_STRING to the user and the password with a colon between; "
-        "for `drillyard up`: source its env.sh",
+        hint="set PREFECT_API_AUTH_STRING to the user and the password with a colon between, or "
+        "PREFECT_API_KEY to the key that the server wants; for `drillyard up`: source its env.sh",
     )
 
 

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from drillyard.checks.servers import trusting
 from drillyard.errors import ControlPlaneError
 from drillyard.system.files import locked, write_file
 from drillyard.system.operating_system import SERVICE
@@ -211,11 +212,8 @@ def _start(home: Path) -> int:
 
 def _get(url: str, timeout_s: float) -> bytes:
     # Proxies of the environment must not be used for loopback.
-    opener = (
-        urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        if "//127.0.0.1:" in url
-        else urllib.request.build_opener()
-    )
+    direct = [urllib.request.ProxyHandler({})] if "//127.0.0.1:" in url else []
+    opener = urllib.request.build_opener(trusting(), *direct)
     with opener.open(url, timeout=timeout_s) as answer:
         return bytes(answer.read())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import pytest
 
 from drillyard.backend.settings.resolve import fields_of
+from drillyard_flows.blocks import block_of
 from tests.flows.conftest import DRILLYARD
 from tests.helpers import rules
 from tests.helpers.processes import run_process
@@ -65,6 +67,13 @@ for name, data in forms.items():
     form = {"name": name, "data": data, **{key: str(value) for key, value in ids.items()}}
     httpx.post(os.environ["PREFECT_API_URL"] + "/block_documents/", json=form).raise_for_status()
 
+lab = CloudyBackend.load("lab")
+form = {"data": {"zone": "y", "size": 7, "token": "as-quiet-as-it-gets"}}
+before = keeper.settings("cloudy", "lab")[0]
+form["block_schema_id"] = str(lab._block_schema_id)
+address = os.environ["PREFECT_API_URL"] + f"/block_documents/{lab._block_document_id}"
+httpx.patch(address, json=form).raise_for_status()
+
 found = settings.resolve("local/bench")
 given, secret = keeper.settings("cloudy", "prod")
 said = []
@@ -88,7 +97,7 @@ for wrong in (
 keeper.save("cloudy", "none", {"zone": "w"})
 sys.stdout.write("\\n" + json.dumps({
     "values": found.values, "origins": found.origins, "given": given, "secret": sorted(secret),
-    "text": text, "lab": keeper.settings("cloudy", "lab")[0],
+    "text": text, "lab": before, "edited": keeper.settings("cloudy", "lab")[0],
     "filled": keeper.settings("cloudy", "none")[0],
     "looked_up": references.reveal("secret:cloud-key", "x", secret=True), "said": said,
     "opened": settings.open_settings("local/bench", {})["stop_grace_s"],
@@ -116,6 +125,7 @@ def test_a_backend_has_a_block_of_its_own_and_keeps_secrets(api, tmp_path):
     assert told["secret"] == ["token"] and told["revealed"] == "hush-hush-hush"
     assert told["text"] == "cloudy/lab"
     assert told["lab"] == {"zone": "y", "token": "as-quiet-as-it-gets", "size": 5}
+    assert told["edited"] == {**told["lab"], "size": 7}, "an edit counts at the next run"
     assert told["looked_up"] == "top-of-the-secrets"
     missing, nowhere, refused, unknown, unnamed, low, absent, *rules_of_two = told["said"]
     rule, lacking, secret, new = rules_of_two
@@ -129,12 +139,57 @@ def test_a_backend_has_a_block_of_its_own_and_keeps_secrets(api, tmp_path):
     for text, field in ((low, "size"), (absent, "zone")):
         assert f"block cloudy/{'low' if field == 'size' else 'none'}" in text and field in text
         assert "drillyard configure cloudy --block" in text and "not answer" not in text
+    assert "zone: has no value: the block was saved without it, or before an update" in absent
     assert "got 0" in low and "hush" not in low + absent
     assert told["filled"] == {"zone": "w", "size": 4}
     assert {"LocalBackend", "SshBackend", "DaskBackend", "GcpBackend"} < set(told["known"])
     stored = api.post("/block_documents/filter", {"include_secrets": False})
     for secret in ("hush-hush", "as-quiet", "top-of"):
         assert secret not in json.dumps(stored) + told["shown"]
+
+
+@pytest.mark.parametrize("kind", BACKENDS)
+def test_a_form_has_what_is_required_first_groups_descriptions_and_a_logo(kind):
+    block = block_of(kind)
+    schema = block.model_json_schema()
+    fields = sorted(schema["properties"].items(), key=lambda item: item[1]["position"])
+    assert {name for name, _ in fields[: len(schema.get("required", []))]} == {
+        *schema.get("required", [])
+    }
+    assert all(field["description"].endswith(".") for _, field in fields)
+    assert str(block._logo_url).startswith("https://") and block.get_description()
+    groups = [field["title"].partition(": ")[0] for _, field in fields]
+    if len(fields) > 10:  # more than fit on a screen
+        assert 3 < len(set(groups)) < 8 and all(": " in f["title"] for _, f in fields)
+        assert [g for g, h in itertools.pairwise(groups) if g != h] == [*dict.fromkeys(groups)][
+            :-1
+        ], "each group is in one place"
+
+
+CHECK = """
+import sys
+from drillyard_flows.check import check
+print(check(backend=sys.argv[1], file=sys.argv[2]))
+"""
+
+
+def test_a_deployment_checks_a_block_and_rents_nothing(api, bench):
+    file = bench.write("checked")
+    more = {"PREFECT_API_URL": api.url, "DRILLYARD_STORE": str(bench.store)}
+
+    def check(backend: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", CHECK, backend, str(file)]
+        return run_process(command, cwd=bench.folder, more=more)
+
+    save = "from drillyard_flows.blocks import LocalBackend as B; B(stop_grace_s=3).save('seen')"
+    run_process([sys.executable, "-c", save], more=more)
+    done = check("local/seen")
+    assert done.returncode == 0 and "{'ok':" in done.stdout, done.stderr
+    table = api.artifacts(api.flow_run("check local/seen"))["check-local-seen"]
+    assert "backend local" in str(json.loads(table["data"]))
+    assert not (bench.store / "checked").exists()
+    done = check("local/none")
+    assert done.returncode == 1 and "Prefect has no" in done.stderr and "fix:" in done.stderr
 
 
 @pytest.mark.parametrize("kind", BACKENDS)

@@ -18,6 +18,7 @@ from drillyard.tracking import behind
 from drillyard.tracking.tracker import MLFLOW, Target
 from tests.flows.conftest import Api, lease_processes
 from tests.helpers.patience import PATIENCE_S, until
+from tests.helpers.tls_proxy import proxied
 
 pytestmark = pytest.mark.slow
 
@@ -205,6 +206,21 @@ def test_a_flow_run_that_is_retried_in_the_ui_continues_the_experiment(api, benc
     attempt = runs / "t0001-s2/attempts/train-2/start.json"
     assert json.loads(attempt.read_text())["resumed_step"] >= 128
     assert all(gone for gone in bench.leases("pumped").values())
+
+
+def test_an_experiment_is_shown_by_a_server_behind_tls_a_key_and_a_base_path(api, bench, tmp_path):
+    """The proxy passes no websockets: what Prefect sends by them is missing, and nothing waits."""
+    file = bench.write("elsewhere")
+    with proxied(tmp_path, api.url, "Bearer a-key-of-the-lab") as url:
+        given = {
+            "PREFECT_API_URL": url,
+            "PREFECT_API_KEY": "a-key-of-the-lab",
+            "PREFECT_API_SSL_CERT_FILE": str(tmp_path / "lab.pem"),
+        }
+        done = bench.run("run", file, **given)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr and "a-key-of-the-lab" not in done.stderr
+    assert api.flow_run("elsewhere")["state"]["type"] == "COMPLETED"
 
 
 STAGED = """

@@ -8,6 +8,7 @@ finds one GPU, and puts on the CPU what is meant for it.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from tests.helpers import rules
@@ -70,7 +71,8 @@ def played(folder: Path, driver: str = "580.126.09", cuda: str = "13.0") -> dict
     (torch / "version.py").write_text(f"__version__ = '2.13.0'\ncuda: Optional[str] = '{cuda}'\n")
     old = TOO_OLD if cuda.startswith("13") and int(driver.partition(".")[0]) < 580 else ""
     (torch / "__init__.py").write_text(_TORCH.replace("{old!r}", repr(old)))
+    folders = [program.parent, Path(sys.prefix) / "bin", os.environ["PATH"]]
     return {
-        "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join(map(str, folders)),
         "PYTHONPATH": rules.path(torch.parent),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -59,6 +59,14 @@ class AzureConfig(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="DRILLYARD_AZURE_", extra="forbid", frozen=True, allow_inf_nan=False
     )
+
+    groups: ClassVar[Mapping[str, str]] = {
+        "subscription_id": "Workspace and store",
+        "compute": "Cluster",
+        "environment": "Image",
+        "identity": "Details",
+    }
+    """Title of each group of fields in forms, at its first field."""
 
     subscription_id: str = Field(description="Id of the subscription that pays.")
     resource_group: str = Field(description="Resource group of the workspace.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -65,6 +65,16 @@ class GcpConfig(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="DRILLYARD_GCP_", extra="forbid", frozen=True, allow_inf_nan=False
     )
+
+    groups: ClassVar[Mapping[str, str]] = {
+        "project": "Project and store",
+        "zones": "Machines",
+        "image": "Image",
+        "spot": "Spot and losses",
+        "network": "Network",
+        "labels": "Details",
+    }
+    """Title of each group of fields in forms, at its first field."""
 
     project: str = Field(description="Id of the project that pays.")
     bucket: str = Field(description="Bucket of the mailbox; created if it does not exist.")

@@ -6,8 +6,10 @@ The checks use plain HTTP, so that no client library has to be imported.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -80,7 +82,8 @@ def prefect(url: str) -> Iterator[Finding]:
             f"{address} rejected our credentials ({error.code})"
             if closed
             else f"{address} is not a Prefect API ({error.code})",
-            "set PREFECT_API_AUTH_STRING to user:password; for `up`: source its env.sh"
+            "set PREFECT_API_AUTH_STRING to user:password, or PREFECT_API_KEY to the key that "
+            "the server wants; for `up`: source its env.sh"
             if closed
             else "use an address that ends in /api",
         )
@@ -258,8 +261,8 @@ def _login() -> dict[str, str]:
 
 def prefect_login() -> dict[str, str]:
     """Returns the login header that Prefect's client would take from the environment."""
-    pair = os.environ.get("PREFECT_API_AUTH_STRING")
-    return basic(pair) if pair else {}
+    key, pair = (os.environ.get(f"PREFECT_API_{name}") for name in ("KEY", "AUTH_STRING"))
+    return {"Authorization": f"Bearer {key}"} if key else basic(pair) if pair else {}
 
 
 def basic(pair: str) -> dict[str, str]:
@@ -296,13 +299,23 @@ def ask(
     Raises:
         OSError: There is no answer, or it is an error.
     """
-    opener = urllib.request.build_opener(NoRedirect)
+    opener = urllib.request.build_opener(NoRedirect, trusting())
     request = urllib.request.Request(url, data, dict(headers or {}))
     with opener.open(request, timeout=timeout_s) as answer:
         body: bytes = answer.read(most_bytes)
         stamp = answer.headers.get("Date")
     at = parsedate_to_datetime(stamp).timestamp() if stamp else None
     return Answer(body.decode(errors="replace"), at)
+
+
+def trusting() -> urllib.request.HTTPSHandler:
+    """Returns TLS that also trusts PREFECT_API_SSL_CERT_FILE, as Prefect's client does."""
+    context = ssl.create_default_context()
+    authority = os.environ.get("PREFECT_API_SSL_CERT_FILE")
+    if authority:
+        with contextlib.suppress(OSError):  # Prefect's client says what is wrong with the file
+            context.load_verify_locations(authority)
+    return urllib.request.HTTPSHandler(context=context)
 
 
 def csrf_headers(api: str, login: Mapping[str, str] | None = None) -> dict[str, str]:

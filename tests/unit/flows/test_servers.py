@@ -13,8 +13,10 @@ from drillyard.checks import servers
 from drillyard.errors import ConfigError, ControlPlaneError
 from drillyard.findings import Severity
 from drillyard_flows.prefect_api import guarded, let_in
+from drillyard_flows.server import Server
 from tests.helpers.answering import Request, answering
 from tests.helpers.processes import run_process
+from tests.helpers.tls_proxy import proxied
 
 OURS = version("prefect")
 
@@ -115,6 +117,33 @@ try:
 except ControlPlaneError as error:
     print(error.message, error.hint, sep="; ")
 """
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("variable", "value", "login"),
+    [
+        ("PREFECT_API_KEY", "a-key-of-the-lab", "Bearer a-key-of-the-lab"),
+        ("PREFECT_API_AUTH_STRING", "lab:quiet", servers.basic("lab:quiet")["Authorization"]),
+    ],
+)
+def test_a_server_behind_tls_a_base_path_and_a_login(
+    tmp_path, monkeypatch, variable, value, login
+):
+    trust = str(tmp_path / "lab.pem")
+    with prefect(f'"{OURS}"') as api, proxied(tmp_path, api, login) as url:
+        ((severity, text),) = said(url)
+        assert severity is Severity.ERROR and "CERTIFICATE_VERIFY_FAILED" in text
+        monkeypatch.setenv("PREFECT_API_SSL_CERT_FILE", trust)
+        ((severity, text),) = said(url)
+        assert severity is Severity.ERROR and "rejected our credentials (401)" in text
+        monkeypatch.setenv(variable, value)
+        ((severity, text),) = said(url)
+        assert severity is Severity.OK and f"{url} answers (Prefect {OURS})" in text
+        Server(api_url=url, ui_url="", ours=False).wait(5.0)
+        given = {"PREFECT_API_URL": url, "PREFECT_API_SSL_CERT_FILE": trust, variable: value}
+        done = run_process([sys.executable, "-c", ASKED], more=given)
+        assert done.returncode == 0 and OURS in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.heavy

@@ -16,6 +16,7 @@ class Format(StrEnum):
     """Format of the weights in a bundle."""
 
     ONNX = "onnx"
+    C = "c"
     SAFETENSORS = "safetensors"
 
 
@@ -39,7 +40,12 @@ RunArgument = Annotated[
 def export(
     run: RunArgument,
     format_: Annotated[
-        Format, typer.Option("--format", help="ONNX for any runtime, safetensors for torch.")
+        Format,
+        typer.Option(
+            "--format",
+            "--to",
+            help="ONNX for any runtime, C as a program besides, safetensors for torch.",
+        ),
     ] = Format.ONNX,
     which: Annotated[
         Which, typer.Option("--policy", help="Best policy of the training, or the final one.")
@@ -80,3 +86,7 @@ def export(
             f"acts as the trained one on {exported.checked:,} observations: "
             f"{said_difference(exported.largest_difference)}"
         )
+    if format_ is Format.C:
+        why = "not compared, because there is no C compiler here: use test_vectors.csv"
+        found = exported.c_difference
+        typer.echo(f"policy.c: {why if found is None else said_difference(found)}")

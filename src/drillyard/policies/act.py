@@ -47,7 +47,7 @@ class Policy:
         parts = space["spaces"] if space["kind"] == "Dict" else {"": space}
         names = {key: f"observation.{key}".rstrip(".") for key in parts}
         seen = {n: np.asarray(observation[k] if k else observation) for k, n in names.items()}
-        single = all(seen[n].ndim == len(_shape(parts[k])) for k, n in names.items())
+        single = all(seen[n].ndim == len(shape_of(parts[k])) for k, n in names.items())
         feed = {k: self._typed(k, v[None] if single else v) for k, v in seen.items()}
         for name, values in feed.items():
             if np.isnan(values).any():
@@ -80,17 +80,15 @@ class Policy:
         space = self.spaces["observation"]
         channels, given, start = self.spaces["channels"], {}, 0
         for key, part in (space["spaces"] if space["kind"] == "Dict" else {"": space}).items():
-            end = start + int(np.prod(_shape(part)))
+            end = start + int(np.prod(shape_of(part)))
             named_channels, start = channels["observation"][start:end], end
             flat = np.array([[row[c["name"]] for c in named_channels] for row in rows], float)
-            given[key] = _rescaled(flat, named_channels, part, True).reshape(
-                len(rows), *_shape(part)
+            given[key] = rescaled(flat, named_channels, part, True).reshape(
+                len(rows), *shape_of(part)
             )
         acted = self.act(given.get("", given), deterministic, rng, masks)
         actions = np.asarray(acted).reshape(len(rows), -1)
-        out = _rescaled(
-            actions, named_channels := channels["action"], self.spaces["action"], False
-        )
+        out = rescaled(actions, named_channels := channels["action"], self.spaces["action"], False)
         named = [
             {
                 c["name"]: c["values"][int(v)] if c["values"] else v.item()
@@ -115,15 +113,14 @@ class Policy:
         return np.ascontiguousarray(values, kinds.get(self._types.get(name, ""), np.float32))
 
 
-def _shape(space: Space) -> list[int]:
+def shape_of(space: Space) -> list[int]:
+    """The sizes of a value of a space, without the batch."""
     n = {"MultiBinary": space.get("n"), "MultiDiscrete": len(space.get("nvec", ()))}
     sizes = np.asarray(space.get("shape", n.get(space["kind"], [])))
     return [int(size) for size in np.atleast_1d(sizes)]
 
 
-def _rescaled(
-    values: np.ndarray, channels: list[Space], space: Space, inwards: bool
-) -> np.ndarray:
+def rescaled(values: np.ndarray, channels: Any, space: Any, inwards: bool) -> np.ndarray:
     """Between units (``low`` to ``high`` of a channel) and the policy's own bounds."""
     out = np.array(values, np.float64 if space["kind"] == "Box" else values.dtype)
     for i, channel in enumerate(channels if space["kind"] == "Box" else ()):

@@ -41,6 +41,9 @@ class Facts(TypedDict, total=False):
     seed: int | None
     checked: int
     largest_difference: float | None
+    c_difference: float | None
+    seen: dict[str, tuple[float, float]]
+    """Channel of the observation -> its range while the export was compared, in its unit."""
     lesson: JsonObject
     simulator: JsonObject
     chosen: Chosen
@@ -67,7 +70,16 @@ class Noise(TypedDict):
     size: int
 
 
-class Described(TypedDict, total=False):
+class Plant(TypedDict, total=False):
+    """What a simulator says about its plant."""
+
+    step_s: float | None
+    """Seconds between two actions."""
+    hold: list[float] | None
+    """The idle action; in a bundle in the units of its channels."""
+
+
+class Described(Plant, total=False):
     """``spaces.json``."""
 
     schema_version: int

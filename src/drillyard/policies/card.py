@@ -20,6 +20,9 @@ from drillyard.results import formatting
 from drillyard.results.model import ExperimentResults, LeaseCost, PolicyScore
 from drillyard.results.policies import AGENT, Evaluated, scores
 
+UNSTATED = "not stated by the simulator (its attribute `step_seconds`)"
+"""The time between two actions, where the simulator has none."""
+
 
 def model_card(
     trained: Trained,
@@ -45,6 +48,7 @@ def model_card(
         "## Use",
         _use(trained, facts),
         _channels(described),
+        *_plant(described, facts),
         "## Made with",
         _configuration(trained),
         _cost(trained, results.costs if results is not None else ()),
@@ -189,15 +193,62 @@ def _use(trained: Trained, facts: Facts) -> str:
 from act import Policy
 
 policy = Policy(".")
-action = policy.act(observation)
+{_example(facts)}
 ```
 
-Observations are the simulator's, as its wrappers give them: normalisation and action scaling are
-in the model. On {facts["checked"]:,} real observations it acts as the trained network does:
-{said_difference(facts["largest_difference"])}.
+`policy.act(observation)` takes the simulator's observations, as its wrappers give them:
+normalisation and action scaling are in the model. On {facts["checked"]:,} real observations it
+acts as the trained network does: {said_difference(facts["largest_difference"])}.
 
-With drillyard: `drillyard serve FOLDER` puts it behind HTTP, `drillyard evaluate FOLDER` plays
-fresh episodes, and `init_from: FOLDER` begins a training with it."""
+{_c_program(facts)}With drillyard: `drillyard serve FOLDER` puts it behind HTTP,
+`drillyard evaluate FOLDER` plays fresh episodes, and `init_from: FOLDER` begins a training with
+it."""
+
+
+def _example(facts: Facts) -> str:
+    if not facts.get("seen"):
+        return "action = policy.act(observation)"
+    middle = {name: float(f"{(a + b) / 2:.4g}") for name, (a, b) in facts["seen"].items()}
+    return f"action = policy.act_named({middle})  # by name, in units"
+
+
+def _c_program(facts: Facts) -> str:
+    if "c_difference" not in facts:
+        return ""
+    found = facts["c_difference"]
+    checked = "it was not compared" if found is None else said_difference(found)
+    return (
+        "`policy.c` and `policy.h` are the same policy in C99, without library, allocation or "
+        f"global state ({checked}): `cc -std=c99 -O2 -c policy.c`.\n\n"
+    )
+
+
+def _plant(described: Described, facts: Facts) -> list[str]:
+    """What an engineer has to know before the policy commands anything."""
+    if not facts.get("seen"):
+        return []
+    step, hold = described.get("step_s"), described.get("hold")
+    units = {c["name"]: c["unit"] for c in described["channels"]["observation"]}
+    rows = ["| name | unit | from | to |", "|---|---|---|---|"]
+    rows += [f"| {n} | {units[n]} | {a:.6g} | {b:.6g} |" for n, (a, b) in facts["seen"].items()]
+    idle = ""
+    if hold is not None:
+        actions = zip(described["channels"]["action"], hold, strict=True)
+        idle = ", such as " + ", ".join(
+            f"{c['name']} = {v:g} {c['unit']}".strip() for c, v in actions
+        )
+    return [
+        "## On the plant",
+        f"**Sampling time**: {f'{step:g} s' if step else UNSTATED}. The policy is right at no "
+        "other.",
+        f"**Validity range**: in {facts['checked']:,} steps it met these values. What it does "
+        "outside of them was not tested:",
+        "\n".join(rows),
+        "**Fallback**: the policy has none. Where a value is missing, not finite or outside this "
+        f"range, command what is safe{idle}, or let the controller that you trust act.",
+        "**Test vectors**: `test_vectors.csv` has observations and actions of the trained policy "
+        "by name, in units. A program that acts as this policy gives the same actions.",
+    ]
 
 
 def said_difference(largest: float | None) -> str:

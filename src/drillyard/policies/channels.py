@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from gymnasium import spaces
 
+from drillyard.policies.bundles import Plant
 from drillyard.simulators.channels import Channel
 from drillyard.simulators.make import make_env
 from drillyard.simulators.types import Observation
@@ -39,6 +40,25 @@ def channels_of(
             named = declared.get(kind) if outer == inner else None
             channels[kind] = named or _numbered(kind, outer, names.get(kind, ()))
         return channels
+    finally:
+        env.close()
+
+
+def plant_of(spec: SimulatorSpec) -> Plant:
+    """What a simulator says about the plant that it stands for.
+
+    Args:
+        spec: The simulator, which may have the attributes ``step_seconds`` and ``hold_action``.
+    """
+    env = make_env(spec, training=False)
+    try:
+        simulator = layers(env)[-1]
+        step = getattr(simulator, "step_seconds", None)
+        hold = getattr(simulator, "hold_action", None)
+        return {
+            "step_s": float(step) if step else None,
+            "hold": None if hold is None else np.ravel(hold).astype(float).tolist(),
+        }
     finally:
         env.close()
 

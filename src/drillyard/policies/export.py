@@ -14,8 +14,6 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 
 from drillyard.agents.base import LEARNER_FILE, SPACES_FILE
 from drillyard.agents.spaces import space_from_json
@@ -26,21 +24,19 @@ from drillyard.evaluation.episodes import lesson_of
 from drillyard.policies import assess, bundles
 from drillyard.policies.best_run import Choice
 from drillyard.policies.bundles import Described, Facts
+from drillyard.policies.c_loader import units
 from drillyard.policies.card import model_card
-from drillyard.policies.channels import channels_of
+from drillyard.policies.channels import channels_of, plant_of
+from drillyard.policies.compared import Compared, compare
 from drillyard.policies.loaded import of_run
 from drillyard.policies.network import Plain
 from drillyard.results.model import ExperimentResults
-from drillyard.simulators.make_copies import make_vec
 from drillyard.simulators.types import Observation
-from drillyard.simulators.vec_state import freeze_normalisation, load_normalisation
 from drillyard.spec.algorithms.engines import SBX
 from drillyard.system.optional_packages import install
 from drillyard.system.version import VERSION
 
-Format = Literal["onnx", "safetensors"]
-CHECKED = 1000
-"""Real observations on which both are compared."""
+Format = Literal["onnx", "c", "safetensors"]
 TOLERANCE = 1e-5
 """Largest difference of an action, in units of half its range."""
 OPSET = 18
@@ -58,6 +54,8 @@ class Exported:
     """Observations that were compared."""
     largest_difference: float | None
     """Largest difference of an action, in units of half its range; None if not converted."""
+    c_difference: float | None = None
+    """The same for the C program; None if there is none, or no compiler here."""
 
 
 def export(
@@ -71,8 +69,8 @@ def export(
 
     Args:
         trained: The policy.
-        format_: ``onnx`` (normalisation and action scaling are in it), or ``safetensors`` (the
-            weights as they are, for drillyard and torch).
+        format_: ``onnx`` (normalisation and action scaling are in it), ``c`` (the same, and a C99
+            program), or ``safetensors`` (the weights as they are, for drillyard and torch).
         folder: Folder to create.
         results: Results of its experiment, for the model card; None while there are none.
         chosen: How its run was chosen; of several, it plays fresh episodes for the model card.
@@ -85,8 +83,8 @@ def export(
     described = _described(trained)
     # The weights in every bundle: a training can begin with it.
     files = dict(trained.files)
-    difference, checked = None, 0
-    if format_ == "onnx":
+    compared = Compared()
+    if format_ != "safetensors":
         _must_have_onnx()
         plain = Plain(_network(trained), trained.policy.normalisation)
         described |= {
@@ -97,17 +95,23 @@ def export(
         }
         loader = Path(__file__).with_name("act.py").read_bytes()
         files |= {"policy.onnx": to_onnx(plain), "act.py": loader}
+    if format_ == "c":
+        from drillyard.policies.c_code import c_files
+
+        files |= c_files(files["policy.onnx"], described, _about(trained))
     files[SPACES_FILE] = json.dumps(described, indent=1, ensure_ascii=False).encode()
-    if format_ == "onnx":
-        difference, checked = compare(trained, files), CHECKED
-        if not difference < TOLERANCE:
+    if format_ != "safetensors":
+        compared = compare(trained, files, described)
+        if not compared.largest < TOLERANCE:
             raise RunFailed(
-                f"the exported policy differs by {difference:.2g} of half the action's range on "
-                f"{checked:,} observations, where {TOLERANCE:g} is allowed",
+                f"the exported policy differs by {compared.largest:.2g} of half the action's "
+                f"range on {compared.checked:,} observations, where {TOLERANCE:g} is allowed",
                 hint="use --format safetensors, and report this as a bug",
             )
+        if vectors := compared.csv(described):
+            files["test_vectors.csv"] = vectors
     facts: Facts = {
-        "format": format_,
+        "format": "onnx" if format_ == "c" else format_,
         "drillyard": VERSION,
         "experiment": trained.experiment,
         "run": trained.run,
@@ -115,16 +119,27 @@ def export(
         "step": trained.step,
         "algorithm": trained.algorithm,
         "seed": trained.seed,
-        "checked": checked,
-        "largest_difference": difference,
+        "checked": compared.checked,
+        "largest_difference": compared.onnx,
+        "seen": compared.ranges(described),
         "lesson": dict(lesson_of(trained.spec)),
         "simulator": trained.spec.simulator.model_dump(mode="json"),
     }
+    if format_ == "c":
+        facts["c_difference"] = compared.c
     if chosen is not None and chosen.of > 1:
         facts["chosen"] = {"of": chosen.of, "fresh": _on_fresh_episodes(trained)}
     files["README.md"] = model_card(trained, facts, described, results).encode()
     bundles.write(folder, files, facts)
-    return Exported(folder, sorted([*files, bundles.INDEX]), checked, difference)
+    names = sorted([*files, bundles.INDEX])
+    return Exported(folder, names, compared.checked, compared.onnx, compared.c)
+
+
+def _about(trained: Trained) -> str:
+    return (
+        f"{trained.algorithm} of the experiment {trained.experiment}, run {trained.run}, "
+        f"{trained.which} policy after {trained.step:,} steps."
+    )
 
 
 def _described(trained: Trained) -> Described:
@@ -133,7 +148,11 @@ def _described(trained: Trained) -> Described:
     stored: Described = json.loads(trained.files[SPACES_FILE])
     channels = channels_of(trained.spec.simulator, space_from_json(stored["observation"]))
     named = {kind: [c.to_json() for c in listed] for kind, listed in channels.items()}
-    return {**stored, "schema_version": 2, "channels": named}
+    described: Described = {**stored, "schema_version": 2, "channels": named}
+    plant = plant_of(trained.spec.simulator)
+    if plant["hold"] is not None:
+        plant["hold"] = units(np.array(plant["hold"]), described, "action").tolist()
+    return {**described, **plant}
 
 
 def _network(trained: Trained) -> BasePolicy:
@@ -226,64 +245,6 @@ def _zeros(space: spaces.Space[Observation]) -> torch.Tensor:
     if isinstance(space, spaces.MultiBinary):
         return torch.zeros((2, *(space.shape or ())))
     return torch.zeros((2, *(space.shape or ())), dtype=torch.int64)
-
-
-def compare(trained: Trained, files: dict[str, bytes]) -> float:
-    """Plays with the trained policy, and compares the exported one's action at every step.
-
-    Args:
-        trained: The policy.
-        files: ``policy.onnx`` and ``spaces.json`` of its bundle.
-
-    Returns:
-        The largest difference of an action over ``CHECKED`` steps, in units of half its range; of
-        choices, 1 where one differs.
-    """
-    from drillyard.policies.act import Policy
-
-    assert trained.spec.simulator is not None
-    with tempfile.TemporaryDirectory(prefix="drillyard-export-") as scratch:
-        for name in ("policy.onnx", SPACES_FILE):
-            Path(scratch, name).write_bytes(files[name])
-        exported = Policy(scratch)
-    # With the training's lesson: the observations that it will meet.
-    venv = make_vec(trained.spec.simulator, 1, trained.seed)
-    try:
-        if trained.policy.normalisation is not None:
-            load_normalisation(venv, trained.policy.normalisation)
-        freeze_normalisation(venv)
-        playing = trained.policy.playing(True)
-        playing.bind(venv)
-        seen, largest = venv.reset(), 0.0
-        playing.begin(0)
-        for _ in range(CHECKED):
-            raw = _raw(venv, seen)
-            observation = {k: v[0] for k, v in raw.items()} if isinstance(raw, dict) else raw[0]
-            masks = None
-            if exported.spaces["masks"]:
-                masks = venv.env_method("action_masks")[0]
-            other = np.asarray(exported.act(observation, masks=masks))
-            action = playing.act(seen)
-            largest = max(largest, _apart(action[0], other, venv.action_space))
-            seen, _, dones, _ = venv.step(action)
-            if dones[0]:
-                playing.begin(0)
-                exported.begin()
-        return largest
-    finally:
-        venv.close()
-
-
-def _raw(venv: VecEnv, seen: VecEnvObs) -> VecEnvObs:
-    """The observations before the normalisation, which is the outermost layer."""
-    return venv.get_original_obs() if isinstance(venv, VecNormalize) else seen
-
-
-def _apart(one: np.ndarray, other: np.ndarray, space: spaces.Space[Observation]) -> float:
-    if isinstance(space, spaces.Box):
-        half = np.maximum((space.high - space.low) / 2.0, 1e-12)
-        return float(np.abs((one - other) / half).max())
-    return float(np.any(one != other))
 
 
 def to_json(made: Exported) -> JsonObject:

@@ -172,6 +172,8 @@ class PlainEnv(Env):
         self.reset_keys = self._spec.resets
         own_limit: int | None = getattr(simulator, "max_episode_steps", None)
         self.max_episode_steps = self._spec.max_episode_steps or own_limit
+        if step_seconds := getattr(simulator, "step_seconds", None):
+            self.step_seconds = float(step_seconds)
         logged = dict.fromkeys((*self._spec.observes, *self._spec.logs))
         self._logged = list(logged)
         units = {f"state_{name}": o.unit for name, o in self._spec.observes.items()}

@@ -85,6 +85,7 @@ class Building:
         self._setting, self._agent = setting, agent
         period = setting.period
         self.max_episode_steps = period.days * 24 * period.per_hour
+        self.step_seconds = 3600.0 / period.per_hour
         self._acts = list(agent.acts)
         self._reads = [name for name in self._read_names() if name not in CALENDAR]
         self._simulation: Simulation | None = None

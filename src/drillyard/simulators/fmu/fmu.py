@@ -136,7 +136,7 @@ class Fmu:
         acts = list(agent.acts)
         name = " and ".join(model.path.name for model in self._models.values())
         if self._isolate:
-            return IsolatedPlant(self._arguments, reads, acts, name)
+            return IsolatedPlant(self._arguments, reads, acts, name, setting.step_s)
         if self._state == "replay" or not all(map(self._saves, self._models)):
             return Plant(setting, reads, acts, name)
         missing = incompleteness(setting, reads, agent.acts)

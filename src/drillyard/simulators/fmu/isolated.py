@@ -34,13 +34,19 @@ class IsolatedPlant(External):
         reads: Names of the states.
         acts: Names of the actions.
         name: For messages.
+        step_seconds: Time between two actions.
     """
 
     field = "simulator.id"
     hint = "the model ends its process when it is loaded: is it complete, and for this system?"
 
     def __init__(
-        self, arguments: JsonObject, reads: Sequence[str], acts: Sequence[str], name: str
+        self,
+        arguments: JsonObject,
+        reads: Sequence[str],
+        acts: Sequence[str],
+        name: str,
+        step_seconds: float,
     ) -> None:
         given = {k: arguments[k] for k in ("step_timeout_s", "restarts_per_hour")}
         job = {"args": arguments, "reads": reads, "acts": acts, "path": sys.path}
@@ -49,7 +55,7 @@ class IsolatedPlant(External):
             environment={JOB: json.dumps(job)},
             **given,  # type: ignore[arg-type]
         )
-        self.simulator_name = name
+        self.simulator_name, self.step_seconds = name, step_seconds
         self._after, self._episodes = arguments.get("restart_after"), 0
 
     def reset(self, config: Options, rng: np.random.Generator) -> States:

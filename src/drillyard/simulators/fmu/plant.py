@@ -61,6 +61,7 @@ class Plant:
 
     def __init__(self, setting: Setting, reads: list[str], acts: list[str], name: str) -> None:
         self.simulator_name, self._setting = name, setting
+        self.step_seconds = setting.step_s
         wiring = setting.wiring
         self._reads, self._acts = reads, acts
         self._read_ports = [wiring.port(n, "simulator.agent.observes") for n in reads]

@@ -82,7 +82,7 @@ extended: $(VENV)/.dev $(VENV)/.azurite $(VENV)/.axe ## the tests that tests/ext
 	$(BIN)/python -m pytest -n $(WORKERS) -m 'extended and $(NO_SLOW)'
 
 # The rules of all packages and of the documents, on two cores in about a minute.
-QUICK := tests/unit tests/docs tests/contract/test_stores.py
+QUICK := tests/unit tests/docs tests/contract/test_stores.py $(addprefix tests/contract/driver/,test_session.py test_tickets.py)
 
 quick: $(VENV)/.dev ## the tests that start no process and no server, and train nothing
 	$(BIN)/python -m pytest -n 2 --quick $(QUICK)

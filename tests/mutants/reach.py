@@ -14,7 +14,8 @@ import coverage
 from tests.mutants.drawing import PACKAGES, ROOT, Place
 from tests.mutants.recording import FOLDER, WITHOUT
 
-QUICK = ["--quick", "tests/unit", "tests/docs", "tests/contract/test_stores.py"]
+_DRIVER = [f"tests/contract/driver/test_{name}.py" for name in ("session", "tickets")]
+QUICK = ["--quick", "tests/unit", "tests/docs", "tests/contract/test_stores.py", *_DRIVER]
 LAYERS: dict[str, list[str]] = {"quick": QUICK, "test": []}
 """What pytest is given, as in the Makefile."""
 # The simulation of fresh seeds is a layer of its own.

@@ -74,6 +74,7 @@ def test_phases_are_offered_in_order_and_their_results_are_joined(folder, mailbo
     assert ThreadBackend.alive == {}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("drain", [True, False])
 def test_work_that_begins_before_all_workers_are_ready_may_end_after_an_order_to_stop(
     drain, folder, mailbox, monkeypatch
@@ -91,6 +92,7 @@ def test_work_that_begins_before_all_workers_are_ready_may_end_after_an_order_to
     assert ended_early == [False]
 
 
+@pytest.mark.heavy
 def test_a_view_that_never_joins_delays_phases_and_prevents_none(folder, mailbox, monkeypatch):
     monkeypatch.setattr("drillyard.driver.six_phases.GRACE_S", 0.2)
     view = Watching(joins=False)
@@ -99,6 +101,7 @@ def test_a_view_that_never_joins_delays_phases_and_prevents_none(folder, mailbox
     assert ThreadBackend.alive == {}
 
 
+@pytest.mark.heavy
 def test_a_backend_that_stays_away_ends_undecided_and_leaves_what_an_earlier_driver_rented(
     folder, mailbox
 ):
@@ -157,6 +160,7 @@ def test_a_command_whose_lease_is_open_has_to_be_given_again_whatever_the_runs_s
     assert outcome_of(driver, away, None).kind is Kind.SUCCEEDED
 
 
+@pytest.mark.heavy
 def test_the_heartbeat_goes_on_while_a_look_hangs(folder, mailbox, monkeypatch):
     monkeypatch.setattr("drillyard.driver.heartbeat.BEAT_S", 0.05)
     opened(folder, mailbox, ThreadBackend())

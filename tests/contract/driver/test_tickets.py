@@ -47,6 +47,7 @@ def test_a_life_leaves_results_a_ledger_and_no_machine(folder, mailbox):
     assert set(seconds) == {"prepare", "provision", "setup", "teardown"}
 
 
+@pytest.mark.heavy
 def test_silence_alone_buries_nobody(folder, mailbox):
     hold = threading.Event()
 
@@ -91,6 +92,7 @@ def test_a_users_error_fails_the_run_and_what_follows_but_no_other(folder, mailb
     assert set(results) == {t for t in TICKETS if "s2" in t}
 
 
+@pytest.mark.heavy
 def test_attempts_that_machines_use_up_are_infrastructure(folder, mailbox):
     driver = Driver(tiny(folder, seeds=[1]), mailbox, ThreadBackend())
     driver.open()
@@ -100,6 +102,7 @@ def test_attempts_that_machines_use_up_are_infrastructure(folder, mailbox):
         driver.wait("t0001-s1.train", PATIENCE_S)
 
 
+@pytest.mark.heavy
 def test_a_result_is_seen_within_half_a_second(folder, mailbox):
     driver = Driver(tiny(folder, seeds=[1]), mailbox, ThreadBackend())
     driver.open()
@@ -125,6 +128,7 @@ class Pushed(ThreadBackend):
         return {"job": f"job-{ticket_id}"}
 
 
+@pytest.mark.heavy
 def test_tickets_are_pushed_once_where_workers_do_not_pull(folder, mailbox, monkeypatch):
     monkeypatch.setattr("drillyard.driver.watcher.TEND_S", 0.05)
     monkeypatch.setattr(Worker, "one", lambda self, ticket, attempt: self.end.wait(0.02))
@@ -143,6 +147,7 @@ def test_tickets_are_pushed_once_where_workers_do_not_pull(folder, mailbox, monk
     driver.teardown()
 
 
+@pytest.mark.heavy
 def test_a_store_that_is_away_decides_nothing_for_a_while(folder, mailbox, monkeypatch):
     driver = Driver(tiny(folder), mailbox, ThreadBackend())
     driver.open()

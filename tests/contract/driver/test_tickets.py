@@ -69,6 +69,7 @@ def test_silence_alone_buries_nobody(folder, mailbox):
     driver.teardown()
 
 
+@pytest.mark.heavy
 def test_a_users_error_fails_the_run_and_what_follows_but_no_other(folder, mailbox):
     def broken(worker: Worker, ticket: Any, attempt: int) -> str:
         if ticket.ticket == "t0001-s2.train" and attempt == 1:

@@ -61,9 +61,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """What holds for each test."""
     quick.pytest_configure(config)
     config.pluginmanager.register(rules.Rules(config))
-    # A program is compiled once for all processes of this run: each took seconds of the processor.
+    # A program is compiled once on this machine: each took seconds of the processor in each run.
     # What is read back is the same machine code, which test_jax_fused.py proves.
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(rules.Rules.folder, "programs"))
+    cache: pytest.Cache | None = getattr(config, "cache", None)
+    folder = cache.mkdir("programs") if cache else Path(rules.Rules.folder, "programs")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 

@@ -111,7 +111,7 @@ def each_trial_once(mailbox: Mailbox, trials: int) -> None:
 
 
 def test_a_driver_killed_at_random_moments_loses_and_repeats_no_trial(tmp_path):
-    each_trial_once(killed_again_and_again(tmp_path, trials=14, kills=4, seed=1), 14)
+    each_trial_once(killed_again_and_again(tmp_path, trials=10, kills=2, seed=1), 10)
 
 
 @pytest.mark.slow

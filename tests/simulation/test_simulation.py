@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FRESH_S = 30
+FRESH_S = 10
 """How long schedules run that nobody has seen; ten minutes each night."""
 
 

@@ -16,7 +16,7 @@ from tests.flows.conftest import Api
 from tests.helpers.patience import until
 from tests.helpers.pools import Pool
 
-REPEATS = 5
+REPEATS = 3
 FLOW = """
 import pathlib
 import time

@@ -24,7 +24,7 @@ from drillyard_flows.pool.flow_run_api import FlowRunApi
 
 PATH = "control/flow-run.json"
 UNDECIDED = ("PENDING", "RUNNING", "CANCELLING")
-_MISSING = re.compile(r"ModuleNotFoundError: No module named '(?P<name>[^']+)'")
+_MISSING = re.compile(r"ModuleNotFoundError.{2,3}No module named '(?P<name>[^']+)'")
 
 
 class FlowRunOrder(Record):

@@ -9,6 +9,7 @@ import pytest
 from drillyard.errors import ConfigError, ConfigErrors, UserError
 from drillyard_flows.deploying.parts import WorkPool
 from drillyard_flows.pool.request import STEP, Code, Request, environment_of
+from drillyard_flows.pool.workload import _MISSING
 
 LIMITS = {"max_hours": 1.0, "max_cost": 2.0, "max_cost_month": 10.0}
 REQUEST = Request(
@@ -120,3 +121,11 @@ def test_deploy_gives_a_pool_the_limits_of_the_file_and_keeps_those_of_people():
 
 def test_a_flow_run_without_a_deployment_is_refused(tmp_path):
     assert "no deployment" in refusal(replace(REQUEST, code=Code("")), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line", ["ModuleNotFoundError: {}", 'an exception: ModuleNotFoundError("{}")']
+)
+def test_the_package_that_a_machine_lacks_is_read_from_the_last_words(line):
+    match = _MISSING.search(line.format("No module named 'pandas.core'"))
+    assert match and match["name"] == "pandas.core"

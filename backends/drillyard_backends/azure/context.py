@@ -12,6 +12,9 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pathspec import PathSpec
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
 from drillyard.errors import UserError
 from drillyard.findings import Finding, Severity, problem, warning
 
@@ -84,10 +87,10 @@ def check(folder: Path) -> None:
 
 
 def _left_out(folder: Path) -> Callable[[Path], bool]:
-    if not any((folder / name).is_file() for name in IGNORE_FILES):
+    """As azure-ai-ml does it: git's patterns of one file, of which the last that fits counts."""
+    file = next((folder / name for name in IGNORE_FILES if (folder / name).is_file()), None)
+    if file is None:
         return lambda path: False
-    # Its rules are git's, nearly: only azure-ai-ml itself knows what it sends.
-    from azure.ai.ml._utils._asset_utils import get_ignore_file
-
-    rules = get_ignore_file(folder)
-    return lambda path: bool(rules.is_file_excluded(path))
+    lines = [line.rstrip() for line in file.read_text("utf-8").splitlines()]
+    rules = PathSpec.from_lines(GitIgnoreSpecPattern, lines)
+    return lambda path: rules.match_file(path.relative_to(folder).as_posix())

@@ -146,3 +146,28 @@ def test_a_command_without_its_packages_ends_as_it_is_read():
     done = run_process(["/bin/bash", "-c", alone])
     assert done.returncode == 1
     assert "lacks azure-identity" in str(refusal(done.stderr.splitlines()))
+
+
+@pytest.mark.parametrize("name", [".amlignore", ".gitignore"])
+@pytest.mark.parametrize(
+    "rules",
+    [
+        "data\n",
+        "*.log\n!keep.log\n",
+        "/data/\n# a note\n\n",
+        "data/**\n!data/deep/x.py\n",
+        "**/deep\n",
+        "!keep.log\n*.log\n",
+        "da?a/*.log   \n",
+    ],
+)
+def test_what_is_left_out_is_what_azure_ai_ml_leaves_out(tmp_path, name, rules):
+    utils = pytest.importorskip("azure.ai.ml._utils._asset_utils")
+    (tmp_path / "data" / "deep").mkdir(parents=True)
+    for each in ("Dockerfile", "keep.log", "a.log", "data/a.log", "data/deep/x.py", "data/deep/b"):
+        (tmp_path / each).touch()
+    (tmp_path / name).write_text(rules)
+    theirs = utils.get_ignore_file(tmp_path)
+    everything = [path for path in tmp_path.rglob("*") if path.is_file()]
+    sent = {path for path in everything if not theirs.is_file_excluded(path)}
+    assert {path for _, path in context.files(tmp_path)} == sent

@@ -142,7 +142,7 @@ def test_the_reason_is_among_the_parameters(tmp_path, monkeypatch):
 
 def test_a_gpu_that_is_not_there_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(devices, "usable", lambda: False)
-    with pytest.raises(UserError, match="finds no GPU here") as caught:
+    with pytest.raises(UserError, match=r"resources.device is cuda, and ") as caught:
         one_run(tmp_path, {"device": "cuda"}).phase(Phase.TRAIN)
     assert "device to auto" in str(caught.value.hint)
 

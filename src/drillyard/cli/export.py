@@ -87,6 +87,7 @@ def export(
             f"{said_difference(exported.largest_difference)}"
         )
     if format_ is Format.C:
-        why = "not compared, because there is no C compiler here: use test_vectors.csv"
+        why = "not compared, because there is no C compiler here"
+        why += ": use test_vectors.csv" if "test_vectors.csv" in exported.files else ""
         found = exported.c_difference
         typer.echo(f"policy.c: {why if found is None else said_difference(found)}")

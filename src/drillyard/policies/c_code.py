@@ -15,7 +15,7 @@ import numpy as np
 from drillyard.errors import UserError
 from drillyard.policies.act import shape_of
 from drillyard.policies.bundles import Described
-from drillyard.policies.c_graph import Graph
+from drillyard.policies.c_graph import LARGEST, Graph
 from drillyard.policies.c_operators import statement
 from drillyard.simulators.channels import ChannelJson
 
@@ -23,9 +23,12 @@ SOURCE, HEADER = "policy.c", "policy.h"
 _WORDS = (
     "auto break case char const continue default do double else enum extern float for goto if "
     "inline int long register restrict return short signed sizeof static struct switch typedef "
-    "union unsigned void volatile while"
+    "union unsigned void volatile while "
+    "alignas alignof and asm bool catch class constexpr delete explicit export false friend "
+    "mutable namespace new not nullptr operator or private protected public template this "
+    "thread_local throw true try typeid typename typeof using virtual wchar_t xor"
 )
-"""What cannot be a name in C."""
+"""What cannot be a name in C99, C23 or C++, which may include the header."""
 _KINDS = {"float32": "float", "float64": "double"}
 
 
@@ -72,15 +75,17 @@ class _Program:
         return (
             f"/* {about}\n   Made by drillyard. It allocates nothing and has no global state. "
             "*/\n#ifndef DRILLYARD_POLICY_H\n#define DRILLYARD_POLICY_H\n\n"
+            '#ifdef __cplusplus\nextern "C" {\n#endif\n\n'
             f"#define POLICY_OBSERVATIONS {len(self._seen)}\n"
             f"#define POLICY_ACTIONS {len(self._done)}\n\n"
             f"{_struct('observation', self._seen)}{_struct('action', self._done)}"
             f"{remembered if self._memory else ''}"
             "/* Writes the action for an observation, both in the units above.\n"
             "   Returns 0 if it acted inside the ranges above;\n"
-            "   n > 0 if the n-th observation is not a finite number: the action is not written;\n"
+            "   n > 0 if the n-th observation is not a finite number of 32 bits, or, for\n"
+            "   POLICY_OBSERVATIONS + 1, the network's answer: it writes and remembers nothing;\n"
             "   -n if the n-th observation is outside its range: the action is written. */\n"
-            f"{self._signature()};\n\n#endif\n"
+            f"{self._signature()};\n\n#ifdef __cplusplus\n}}\n#endif\n\n#endif\n"
         )
 
     def _signature(self) -> str:
@@ -133,7 +138,7 @@ class _Program:
         if tensor not in self._names:
             name = self._names[tensor] = f"t{len(self._names)}"
             value = self._graph.values[tensor]
-            numbers = _numbers(value.ravel().tolist())
+            numbers = _numbers(list(value.ravel()))
             kind = _KINDS.get(str(value.dtype), "int")
             self._tables.append(f"static const {kind} {name}[{value.size}] = {{{numbers}}};")
         return self._names[tensor]
@@ -174,7 +179,7 @@ class _Program:
                 field, channel = self._seen[number]
                 number += 1
                 seen = f"observation->{field}"
-                yield f"if (!isfinite({seen})) return {number};"
+                yield f"if (!(fabs({seen}) <= {LARGEST!r})) return {number};"
                 if channel["low"] is not None:
                     low, high = _number(channel["low"]), _number(channel["high"])
                     beyond = f"{seen} < {low} || {seen} > {high}"
@@ -253,13 +258,12 @@ def _numbers(values: Sequence[Any]) -> str:
 
 
 def _number(value: Any) -> str:
-    """The shortest number that C reads as the same value."""
-    if isinstance(value, bool | int):
+    """The shortest number that C reads as the same value of its type."""
+    if isinstance(value, bool | int | np.bool_ | np.integer):
         return str(int(value))
     if np.isinf(value):
         return "HUGE_VAL" if value > 0 else "-HUGE_VAL"
-    single = str(np.float32(value))
-    text = single if float(np.float32(single)) == value else repr(float(value))
+    text = str(value) if isinstance(value, np.float32) else repr(float(value))
     return (
         text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") and text != "0.0" else text
     )

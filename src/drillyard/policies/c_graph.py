@@ -17,6 +17,8 @@ from onnx import helper, numpy_helper, reference
 
 from drillyard.errors import UserError
 
+LARGEST = float(np.finfo(np.float32).max)
+"""The network computes with 32 bits: beyond, nothing is finite."""
 NOISE = "noise"
 """Input that is zero: the C program acts without randomness."""
 _MOVES = {

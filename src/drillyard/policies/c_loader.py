@@ -33,7 +33,7 @@ class CompiledPolicy:
         flags: Its options.
 
     Raises:
-        RunFailed: It does not compile.
+        RunFailed: It does not compile, or its library cannot be loaded.
     """
 
     def __init__(
@@ -47,8 +47,17 @@ class CompiledPolicy:
             check=False,
         )
         if done.returncode:
-            raise RunFailed(f"the exported C does not compile: {done.stderr[:500]}")
-        self._act = ctypes.CDLL(str(library)).policy_act
+            raise RunFailed(
+                f"the exported C does not compile with {command}: {done.stderr[:500]}",
+                hint="mend this compiler; without one in the PATH, the program is not compared",
+            )
+        try:
+            self._act = ctypes.CDLL(str(library)).policy_act
+        except OSError as error:
+            raise RunFailed(
+                f"the compiled policy cannot be loaded: {error}",
+                hint="name a folder whose programs may run in TMPDIR",
+            ) from error
         self.spaces = described
         self.begin()
 

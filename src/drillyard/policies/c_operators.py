@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from drillyard.policies.c_graph import Graph, Operation, refused
+from drillyard.policies.c_graph import LARGEST, Graph, Operation, refused
 
 _ONE = {
     "Exp": "exp({0})",
@@ -103,7 +103,8 @@ def _gemm(graph: Graph, operation: Operation, name: Callable[[str], str]) -> str
     return _loop(
         out,
         f"{{ sum = {start}; for (j = 0; j < {width}; j++) sum += (double){name(weights)}[{place}]"
-        f" * {name(seen)}[j]; {name(operation.outputs[0])}[i] = (float)sum; }}",
+        f" * {name(seen)}[j]; if (!(fabs(sum) <= {LARGEST!r})) return POLICY_OBSERVATIONS + 1; "
+        f"{name(operation.outputs[0])}[i] = (float)sum; }}",
     )
 
 

@@ -237,6 +237,10 @@ def _plant(described: Described, facts: Facts) -> list[str]:
         idle = ", such as " + ", ".join(
             f"{c['name']} = {v:g} {c['unit']}".strip() for c, v in actions
         )
+    vectors = (
+        "**Test vectors**: `test_vectors.csv` has observations and actions of the trained policy "
+        "by name, in units. A program that acts as this policy gives the same actions."
+    )
     return [
         "## On the plant",
         f"**Sampling time**: {f'{step:g} s' if step else UNSTATED}. The policy is right at no "
@@ -246,8 +250,7 @@ def _plant(described: Described, facts: Facts) -> list[str]:
         "\n".join(rows),
         "**Fallback**: the policy has none. Where a value is missing, not finite or outside this "
         f"range, command what is safe{idle}, or let the controller that you trust act.",
-        "**Test vectors**: `test_vectors.csv` has observations and actions of the trained policy "
-        "by name, in units. A program that acts as this policy gives the same actions.",
+        "" if described.get("masks") else vectors,
     ]
 
 

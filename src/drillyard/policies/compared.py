@@ -17,8 +17,6 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 from drillyard.agents.base import SPACES_FILE
 from drillyard.agents.trained import Trained
 from drillyard.policies.bundles import Described
-from drillyard.policies.c_code import HEADER, SOURCE
-from drillyard.policies.c_loader import CompiledPolicy, compiler, units
 from drillyard.simulators.make_copies import make_vec
 from drillyard.simulators.types import Observation
 from drillyard.simulators.vec_state import freeze_normalisation, load_normalisation
@@ -81,6 +79,8 @@ def compare(trained: Trained, files: dict[str, bytes], described: Described) -> 
         described: ``spaces.json``.
     """
     from drillyard.policies.act import Policy
+    from drillyard.policies.c_code import HEADER, SOURCE
+    from drillyard.policies.c_loader import CompiledPolicy, compiler
 
     assert trained.spec.simulator is not None
     programs: dict[str, Any] = {}
@@ -104,6 +104,8 @@ def compare(trained: Trained, files: dict[str, bytes], described: Described) -> 
 def _played(
     trained: Trained, venv: VecEnv, programs: dict[str, Any], described: Described
 ) -> Compared:
+    from drillyard.policies.c_loader import units
+
     compared = Compared(CHECKED, 0.0, 0.0 if "c" in programs else None)
     named = bool(described["channels"]["observation"]) and bool(described["channels"]["action"])
     playing = trained.policy.playing(True)

@@ -23,8 +23,7 @@ from drillyard.errors import PluginError, RunFailed, UserError
 from drillyard.evaluation.episodes import lesson_of
 from drillyard.policies import assess, bundles
 from drillyard.policies.best_run import Choice
-from drillyard.policies.bundles import Described, Facts
-from drillyard.policies.c_loader import units
+from drillyard.policies.bundles import Described, Facts, Plant
 from drillyard.policies.card import model_card
 from drillyard.policies.channels import channels_of, plant_of
 from drillyard.policies.compared import Compared, compare
@@ -86,6 +85,7 @@ def export(
     compared = Compared()
     if format_ != "safetensors":
         _must_have_onnx()
+        described |= _plant(trained, described)
         plain = Plain(_network(trained), trained.policy.normalisation)
         described |= {
             "noise": plain.signature.noise
@@ -148,11 +148,18 @@ def _described(trained: Trained) -> Described:
     stored: Described = json.loads(trained.files[SPACES_FILE])
     channels = channels_of(trained.spec.simulator, space_from_json(stored["observation"]))
     named = {kind: [c.to_json() for c in listed] for kind, listed in channels.items()}
-    described: Described = {**stored, "schema_version": 2, "channels": named}
+    return {**stored, "schema_version": 2, "channels": named}
+
+
+def _plant(trained: Trained, described: Described) -> Plant:
+    from drillyard.policies.c_loader import units
+
+    assert trained.spec.simulator is not None
     plant = plant_of(trained.spec.simulator)
-    if plant["hold"] is not None:
-        plant["hold"] = units(np.array(plant["hold"]), described, "action").tolist()
-    return {**described, **plant}
+    hold = plant["hold"]
+    if hold is None or len(hold) != len(described["channels"]["action"]):
+        return {**plant, "hold": None}  # a wrapper may have changed the actions
+    return {**plant, "hold": units(np.array(hold), described, "action").tolist()}
 
 
 def _network(trained: Trained) -> BasePolicy:

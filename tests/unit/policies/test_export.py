@@ -77,6 +77,7 @@ def test_it_acts_as_the_trained_one(algorithm, tmp_path):
     index, files = bundles.read(tmp_path / "bundle")
     assert {"policy.onnx", "spaces.json", "act.py", "README.md", "learner.json"} <= set(files)
     described = json.loads(files["spaces.json"])
+    assert ("test_vectors.csv" in files) == (b"test_vectors.csv" in files["README.md"])
     exported = Policy(tmp_path / "bundle")
     states = {c["name"]: 0.0 for c in described["channels"]["observation"]}
     if states:
@@ -209,6 +210,17 @@ def test_a_changed_bundle_is_not_read(tmp_path, monkeypatch, capsys):
     with pytest.raises(CorruptObject, match="was changed"):
         bundles.read(tmp_path / "b")
     assert main(["export", *place, "--out", "nowhere/b"]) == 2
+
+
+def test_weights_are_exported_where_onnx_is_missing(tmp_path):
+    run = trained_run(tmp_path / "store", "ppo", *CASES["ppo"])
+    start = "import sys; sys.modules.update(onnx=None, onnxruntime=None)\n"
+    start += "from drillyard.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    place = [f"{run.mailbox.experiment}/{run.run}", "--store", str(tmp_path / "store/store")]
+    for format_, code, words in (("safetensors", 0, ""), ("onnx", 2, "needs packages that are")):
+        more = ["--format", format_, "--out", tmp_path / format_]
+        done = run_process([sys.executable, "-c", start, "export", *place, *more])
+        assert done.returncode == code and words in done.stderr, done.stderr
 
 
 def test_the_loader_lets_onnxruntime_tell_nobody():

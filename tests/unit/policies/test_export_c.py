@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -14,6 +16,7 @@ import pytest
 from gymnasium import spaces
 from sb3_contrib import ARS, QRDQN, TQC, CrossQ, MaskablePPO, RecurrentPPO
 from stable_baselines3 import DQN, PPO, SAC, TD3
+from torch.nn import ReLU
 
 from drillyard.agents.spaces import space_to_json
 from drillyard.agents.trained import trained
@@ -21,12 +24,13 @@ from drillyard.cli.main import main
 from drillyard.errors import RunFailed, UserError
 from drillyard.policies import c_loader
 from drillyard.policies.act import Policy
-from drillyard.policies.c_code import c_files
+from drillyard.policies.c_code import _number, c_files
 from drillyard.policies.c_loader import CompiledPolicy
 from drillyard.policies.channels import plant_of
-from drillyard.policies.export import export, to_onnx
+from drillyard.policies.export import _plant, export, to_onnx
 from drillyard.policies.network import Plain
 from drillyard.spec.learning import SimulatorSpec
+from tests.helpers.processes import run_process
 from tests.unit.policies.test_export import CASES, trained_run
 
 pytestmark = pytest.mark.heavy
@@ -169,6 +173,57 @@ def test_what_is_not_a_number_or_outside_is_told_to_the_caller(tmp_path):
     assert "double Tr; /* K; -600 to 600 */" in header
 
 
+def program(folder, network):
+    facts = described(network)
+    for name, data in c_files(to_onnx(network), facts, "A test.").items():
+        Path(folder, name).write_bytes(data)
+    return CompiledPolicy(folder, facts, compiler)
+
+
+def acted(made, values):
+    """The code and the actions for an observation, as a controller calls the program."""
+    out = (c_loader.ctypes.c_double * 2)(99.0, 99.0)
+    memory = [made._memory] if made.spaces["memory"] else []
+    return made._act((c_loader.ctypes.c_double * 4)(*values), out, *memory), list(out)
+
+
+def test_a_sensor_without_a_sound_value_commands_nothing_and_is_not_remembered(tmp_path):
+    made, other = (program(tmp_path, plain("memory")) for _ in range(2))
+    assert acted(made, [1e39, 0, -1e39, 0]) == (1, [99.0, 99.0])
+    assert acted(made, [0, np.inf, 0, 0]) == (2, [99.0, 99.0])
+    assert acted(made, [0.5, 0, 0, 0]) == acted(other, [0.5, 0, 0, 0])
+
+
+def test_a_network_without_a_finite_answer_commands_nothing(tmp_path):
+    model = PPO("MlpPolicy", Fake(BOX, ACTION), policy_kwargs={"activation_fn": ReLU}, seed=1)
+    for weights in model.policy.parameters():
+        weights.data *= 100
+    made = program(tmp_path, Plain(model.policy, None))
+    assert acted(made, [3e38, -3e38, 3e38, 1]) == (5, [99.0, 99.0])
+    assert acted(made, [1, 0, 0, 0])[0] == 0
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
+def test_a_program_in_c_plus_plus_calls_it(tmp_path):
+    network = plain("gaussian")
+    facts = described(network)
+    facts["channels"]["observation"][0]["name"] = "new"
+    for name, data in c_files(to_onnx(network), facts, "A test.").items():
+        (tmp_path / name).write_bytes(data)
+    calls = "policy_observation seen = {}; policy_action done; return policy_act(&seen, &done);"
+    (tmp_path / "main.cpp").write_text(f'#include "policy.h"\nint main() {{ {calls} }}\n')
+    run_process([compiler, "-c", "policy.c", "-o", "policy.o"], cwd=tmp_path, check=True)
+    words = ["c++", "main.cpp", "policy.o", "-lm", "-o", "main"]
+    done = run_process(words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert run_process([tmp_path / "main"]).returncode == 0
+
+
+def test_a_number_is_the_same_in_c():
+    for value in (np.float32(0.1), float(np.float32(0.1)), 0.1, -3e-8, 1e30, 0.0):
+        assert type(value)(_number(value)) == value
+
+
 def test_images_cannot_be_exported_to_c():
     image = spaces.Box(0, 255, (3, 36, 36), np.uint8)
     network = Plain(PPO("CnnPolicy", Fake(image, ACTION)).policy, None)
@@ -210,3 +265,9 @@ def test_the_time_between_two_actions_is_the_simulator_s():
     assert plant_of(SimulatorSpec.model_validate(world)) == {"step_s": 15.0, "hold": None}
     building = plant_of(SimulatorSpec(id="building"))
     assert building == {"step_s": 900.0, "hold": [0.0, 0.0]}
+
+
+def test_an_idle_action_of_other_actions_is_left_out():
+    world: Any = SimpleNamespace(spec=SimpleNamespace(simulator=SimulatorSpec(id="building")))
+    one: Any = {"channels": {"action": [{"name": "both"}]}}  # as a wrapper may change them
+    assert _plant(world, one) == {"step_s": 900.0, "hold": None}

@@ -135,6 +135,8 @@ def nearest(name: str, known: list[str]) -> str:
     """A sentence that helps someone who mistyped a name."""
     same = [k for k in known if k.lower() == name.lower()]
     close = same or difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    if not close and len(name) > 2:  # the beginning of a name, such as clip of clip_range
+        close = [k for k in known if k.startswith(name)][:3]
     if close:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
     return "known: " + (", ".join(known) or "none")

@@ -146,6 +146,7 @@ def test_a_file_name_for_a_module_gets_the_name_of_the_module():
     [
         ({"value": "ridge", "known": ["bridge", "tower"]}, "bridge, tower", "'bridge'"),
         ({"value": 3, "keys": ["widths", "depth"]}, "widths, depth", "'widths'"),
+        ({"value": "clip", "known": ["clip_range", "seed"]}, "clip_range, seed", "'clip_range'"),
         ({"value": "x", "known": []}, "none", ""),
         ({"value": "ridge", "known": ["bridge"], "allowed": "a or b"}, "a or b", "'bridge'"),
     ],

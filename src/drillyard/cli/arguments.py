@@ -150,10 +150,9 @@ class Arguments:
         if error.file == "--set" and error.field in typed:
             return error.but(file="command line", field=typed[error.field])
         name = (error.file or "").removeprefix("--")
-        if self.context is None or name == error.file or name == "set":
-            return error
-        close = difflib.get_close_matches(name, _options(self.context), n=1, cutoff=0.7)
-        if not close:
+        options = [] if self.context is None else _options(self.context)
+        close = difflib.get_close_matches(name, options, n=1, cutoff=0.7)
+        if name == error.file or name in options or not close:
             return error
         return error.but(field=None, hint=f"did you mean --{close[0]}? Otherwise {error.hint}")
 

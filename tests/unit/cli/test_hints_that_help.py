@@ -76,6 +76,12 @@ def test_a_missing_file_is_refused_at_once_with_similar_names_alone(command, cap
     assert "x1" not in said and "mixture" not in said and "has a similar name" in said
 
 
+def test_a_wrong_value_of_an_option_is_not_taken_for_another_option(capsys):
+    Path("x.yaml").write_text(BASE + TRAIN)
+    assert main(["check", "x.yaml", "--tunable", "gamma"]) == 2
+    assert "fix: for example lr=1e-4" in capsys.readouterr().err.replace("--tunable ", "")
+
+
 def test_a_mistyped_preset_leads_to_presets(capsys):
     assert main(["check", "cartpole/pp"]) == 2
     assert "did you mean 'cartpole/ppo'" in capsys.readouterr().err

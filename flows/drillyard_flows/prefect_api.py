@@ -105,11 +105,8 @@ def let_in(url: str) -> None:
     Raises:
         ControlPlaneError: It rejects the user and password that Prefect's client would send.
     """
-    key = settings.configured("PREFECT_API_KEY")
-    pair = settings.configured("PREFECT_API_AUTH_STRING")
-    login = {"Authorization": f"Bearer {key}"} if key else servers.basic(pair) if pair else {}
     try:
-        servers.ask(f"{url.rstrip('/')}/admin/version", login, servers.SERVER_TIMEOUT_S)
+        servers.let_in(url)
     except urllib.error.HTTPError as error:
         if error.code in CLOSED:
             raise _rejected(f"Prefect's API at {redact(url)}", error.code) from error

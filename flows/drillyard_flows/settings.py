@@ -7,11 +7,11 @@ before ``import prefect``.
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
 from drillyard.system.home import local_home
+from drillyard.system.prefect_settings import configured
 
 QUIET: dict[str, str] = {
     # DO_NOT_TRACK alone still looks up a telemetry host; both are needed (measured, 3.9.1).
@@ -72,29 +72,6 @@ def configured_api(environ: Mapping[str, str] | None = None) -> str | None:
         environ: Environment to use instead of the process's own.
     """
     return configured("PREFECT_API_URL", environ)
-
-
-def configured(name: str, environ: Mapping[str, str] | None = None) -> str | None:
-    """Returns a Prefect setting of the user, or None.
-
-    The environment comes first, then the active profile, as in Prefect itself.
-
-    Args:
-        name: Name of the environment variable.
-        environ: Environment to use instead of the process's own.
-    """
-    env = os.environ if environ is None else environ
-    if env.get(name):
-        return env[name]
-    folder = Path(env["PREFECT_HOME"]) if env.get("PREFECT_HOME") else Path.home() / ".prefect"
-    path = Path(env.get("PREFECT_PROFILES_PATH") or folder / "profiles.toml")
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError):
-        return None
-    active = env.get("PREFECT_PROFILE") or data.get("active")
-    value = data.get("profiles", {}).get(active, {}).get(name)
-    return str(value) if value else None
 
 
 def quiet_environment() -> dict[str, str]:

@@ -112,7 +112,9 @@ def _git() -> Iterator[Finding]:
 
 
 def _prefect() -> Iterator[Finding]:
-    url = os.environ.get("PREFECT_API_URL")
+    from drillyard.system.prefect_settings import configured
+
+    url = configured("PREFECT_API_URL")
     if not url:
         yield passed("prefect api", "not configured: `run` starts an embedded server")
         return

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from drillyard.findings import Finding, Severity, passed, problem, warning
 from drillyard.system.durations import duration
+from drillyard.system.prefect_settings import configured
 from drillyard.system.proxies import NoRedirect
 from drillyard.system.redaction import redact
 
@@ -74,7 +75,7 @@ def prefect(url: str) -> Iterator[Finding]:
         yield open_
         return
     try:
-        answer = ask(f"{api}/admin/version", prefect_login(), SERVER_TIMEOUT_S)
+        answer = let_in(url)
     except urllib.error.HTTPError as error:
         closed = error.code in (401, 403)
         yield problem(
@@ -85,14 +86,45 @@ def prefect(url: str) -> Iterator[Finding]:
             "set PREFECT_API_AUTH_STRING to user:password, or PREFECT_API_KEY to the key that "
             "the server wants; for `up`: source its env.sh"
             if closed
-            else "use an address that ends in /api",
+            else "use an address that ends in /api, or the one that `prefect cloud login` writes",
         )
         return
     except OSError as error:
         reason = getattr(error, "reason", None) or error
         yield problem("prefect api", f"{address}: {reason}", "look at its log")
         return
-    yield from _fits(address, answer)
+    if in_cloud(url):
+        yield passed("prefect api", f"{address} answers (Prefect Cloud)")
+    else:
+        yield from _fits(address, answer)
+
+
+def let_in(url: str) -> Answer:
+    """Asks a Prefect server for what only a login gets; a server of one's own: its version.
+
+    Prefect Cloud has no version: Prefect's client does not ask for it either.
+
+    Args:
+        url: Address of its API.
+
+    Raises:
+        OSError: It does not answer, or refuses.
+    """
+    api, login = url.rstrip("/"), prefect_login()
+    if not in_cloud(url):
+        return ask(f"{api}/admin/version", login, SERVER_TIMEOUT_S)
+    headers = {"Content-Type": "application/json", **login}
+    return ask(f"{api}/flows/filter", headers, SERVER_TIMEOUT_S, data=b'{"limit": 1}')
+
+
+def in_cloud(url: str) -> bool:
+    """Returns whether an API is Prefect Cloud's, as Prefect's client decides it.
+
+    Args:
+        url: Address of the API.
+    """
+    cloud = configured("PREFECT_CLOUD_API_URL") or "https://api.prefect.cloud/api"
+    return url.startswith(cloud)
 
 
 def unguarded(url: str) -> Finding | None:
@@ -260,9 +292,13 @@ def _login() -> dict[str, str]:
 
 
 def prefect_login() -> dict[str, str]:
-    """Returns the login header that Prefect's client would take from the environment."""
-    key, pair = (os.environ.get(f"PREFECT_API_{name}") for name in ("KEY", "AUTH_STRING"))
-    return {"Authorization": f"Bearer {key}"} if key else basic(pair) if pair else {}
+    """Returns the headers with which Prefect's client is let in: its login, and a proxy's."""
+    names = ("API_KEY", "API_AUTH_STRING", "CLIENT_CUSTOM_HEADERS")
+    key, pair, more = (configured(f"PREFECT_{name}") for name in names)
+    login = {"Authorization": f"Bearer {key}"} if key else basic(pair) if pair else {}
+    with contextlib.suppress(ValueError, TypeError):  # Prefect's client says what is wrong
+        login |= {str(name): str(value) for name, value in dict(json.loads(more or "{}")).items()}
+    return login
 
 
 def basic(pair: str) -> dict[str, str]:
@@ -328,11 +364,13 @@ def csrf_headers(api: str, login: Mapping[str, str] | None = None) -> dict[str, 
         login: Header with them; default: those of the environment.
 
     Returns:
-        Empty if the server does not ask for a token.
+        Empty if the server does not ask for a token, as Prefect Cloud.
 
     Raises:
         OSError: It does not answer, or refuses.
     """
+    if in_cloud(api):
+        return {}
     client = str(uuid.uuid4())
     url = f"{api.rstrip('/')}/csrf-token?client={client}"
     try:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import pytest
 
-from drillyard.checks import servers
+from drillyard.checks import doctor, servers
 from drillyard.errors import ConfigError, ControlPlaneError
 from drillyard.findings import Severity
 from drillyard_flows.prefect_api import guarded, let_in
@@ -144,6 +144,45 @@ def test_a_server_behind_tls_a_base_path_and_a_login(
         given = {"PREFECT_API_URL": url, "PREFECT_API_SSL_CERT_FILE": trust, variable: value}
         done = run_process([sys.executable, "-c", ASKED], more=given)
         assert done.returncode == 0 and OURS in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.heavy
+def test_the_header_that_a_proxy_wants_is_sent(monkeypatch):
+    def answer(request: Request) -> tuple[int, bytes]:
+        return (200 if request.headers.get("X-Lab") == "quiet" else 403), f'"{OURS}"'.encode()
+
+    with answering(answer) as url:
+        monkeypatch.setenv("PREFECT_CLIENT_CUSTOM_HEADERS", "no JSON")
+        assert said(f"{url}/api")[0][0] is Severity.ERROR
+        monkeypatch.setenv("PREFECT_CLIENT_CUSTOM_HEADERS", '{"X-Lab": "quiet"}')
+        assert said(f"{url}/api")[0][0] is Severity.OK
+        let_in(f"{url}/api")
+
+
+@pytest.mark.heavy
+def test_prefect_cloud_is_asked_for_what_it_has(monkeypatch, tmp_path):
+    def answer(request: Request) -> tuple[int, bytes]:
+        if not request.path.endswith("/filter"):
+            return 404, b""  # no health, no version, no token against forged requests
+        return (200, b"[]") if request.headers["Authorization"] == "Bearer right" else (401, b"")
+
+    profiles = tmp_path / "profiles.toml"  # as `prefect cloud login` writes it
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("PREFECT_PROFILES_PATH", str(profiles))
+    with answering(answer) as url:
+        monkeypatch.setenv("PREFECT_CLOUD_API_URL", f"{url}/api")
+        api = f"{url}/api/accounts/a/workspaces/w"
+        lines = f'active = "c"\n[profiles.c]\nPREFECT_API_URL = "{api}"\nPREFECT_API_KEY = '
+        profiles.write_text(f'{lines}"wrong"\n')
+        ((severity, text),) = said(api)
+        assert severity is Severity.ERROR and "rejected our credentials (401)" in text
+        with pytest.raises(ControlPlaneError, match=r"rejected our credentials \(401\)"):
+            let_in(api)
+        profiles.write_text(f'{lines}"right"\n')
+        ((severity, text),) = [(found.severity, found.message) for found in doctor._prefect()]
+        assert severity is Severity.OK and text == f"{api} answers (Prefect Cloud)"
+        let_in(api)
+        Server(api_url=api, ui_url="", ours=False).wait(5.0)
 
 
 @pytest.mark.heavy

@@ -68,6 +68,8 @@ def test_a_command_of_the_cheat_sheet_exists_with_its_options(command):
         known = known.get_command(None, words.pop(0)) if words else known
     options = {option for parameter in known.params for option in parameter.opts}
     assert {word for word in words if word.startswith("-")} <= options
+    needed = [p.opts for p in known.params if p.required and p.opts[0].startswith("-")]
+    assert all({*names} & {*words} for names in needed), f"needs {needed}"
 
 
 def test_the_page_of_extras_has_each_of_them():

@@ -53,6 +53,10 @@ def examine(folder: Path) -> Iterator[Finding]:
         why = f"{error.filename} cannot be sent: {error.strerror}"
         yield problem("build", why, "correct or delete it")
         return
+    except ValueError as error:
+        why = f"{' or '.join(IGNORE_FILES)} in {folder} cannot be read: {error}"
+        yield problem("build", why, "correct this line, or write the file in UTF-8")
+        return
     size = sum(sizes.values())
     if len(sizes) > MOST_FILES or size > MOST_BYTES:
         biggest = sorted(sizes, key=lambda name: -sizes[name])[:3]
@@ -91,6 +95,6 @@ def _left_out(folder: Path) -> Callable[[Path], bool]:
     file = next((folder / name for name in IGNORE_FILES if (folder / name).is_file()), None)
     if file is None:
         return lambda path: False
-    lines = [line.rstrip() for line in file.read_text("utf-8").splitlines()]
+    lines = [line.rstrip() for line in file.read_text("utf-8-sig").splitlines()]
     rules = PathSpec.from_lines(GitIgnoreSpecPattern, lines)
     return lambda path: rules.match_file(path.relative_to(folder).as_posix())

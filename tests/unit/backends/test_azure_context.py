@@ -72,11 +72,18 @@ def test_what_the_client_does_not_send_is_not_counted(folder):
     pytest.importorskip("azure.ai.ml")
     (folder / "data").mkdir()
     (folder / "data" / "big.csv").write_bytes(b"x" * 2_000_000)
-    (folder / ".gitignore").write_text("data\n")
+    (folder / ".gitignore").write_text("\ufeffdata\n")
     assert looked_at(folder) == []
     assert {name for name, _ in context.files(folder)} == {"Dockerfile", ".gitignore"}
     (folder / ".amlignore").write_text("*.log\n")
     assert [found.severity for found in looked_at(folder)] == [Severity.ERROR]
+
+
+@pytest.mark.parametrize("rules", [b"data\\\n", b"d\xe4ta\n"])
+def test_rules_that_cannot_be_read_are_named(folder, rules):
+    (folder / ".gitignore").write_bytes(rules)
+    (found,) = looked_at(folder)
+    assert found.severity is Severity.ERROR and ".gitignore" in found.message
 
 
 def test_links_are_followed_and_one_to_nothing_is_named(folder, tmp_path):

@@ -44,7 +44,10 @@ def c_files(model: bytes, described: Described, about: str) -> dict[str, bytes]:
         UserError: A part of the network, or an observation without names, cannot be written as C.
     """
     if not described["channels"]["observation"] or not described["channels"]["action"]:
-        raise UserError("images cannot be exported to C", hint="use --format onnx")
+        raise UserError(
+            "more than 64 values without names, such as an image, cannot be exported to C",
+            hint="name them in the simulator's channels(), or use --format onnx",
+        )
     program = _Program(Graph(model), described)
     return {
         HEADER: program.header(about).encode(),

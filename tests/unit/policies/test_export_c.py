@@ -230,6 +230,9 @@ def test_images_cannot_be_exported_to_c():
     facts = described(network)
     with pytest.raises(UserError, match=r"images \(a convolution\) cannot be exported to C"):
         c_files(to_onnx(network), facts, "")
+    facts["channels"]["observation"] = []  # as a simulator with 100 values has them, too
+    with pytest.raises(UserError, match="more than 64 values without names"):
+        c_files(b"", facts, "")
 
 
 def test_the_command_says_where_there_is_no_compiler(tmp_path, monkeypatch, capsys):

@@ -44,7 +44,7 @@ class Compared:
     @property
     def largest(self) -> float:
         """The largest difference of all programs."""
-        return max(self.onnx or 0.0, self.c or 0.0)
+        return float(np.maximum(self.onnx or 0.0, self.c or 0.0))
 
     def ranges(self, described: Described) -> dict[str, tuple[float, float]]:
         """Channel of the observation -> the smallest and the largest value that was seen."""
@@ -119,7 +119,8 @@ def _played(
         for kind, program in programs.items():
             other = np.asarray(program.act(observation, masks=masks))
             apart = _apart(action[0], other, venv.action_space)
-            setattr(compared, kind, max(getattr(compared, kind), apart))
+            # Not max(), which prefers any number to NaN.
+            setattr(compared, kind, float(np.maximum(getattr(compared, kind), apart)))
         if named:
             compared.seen.append(units(observation, described))
             compared.done.append(units(action[0], described, "action"))

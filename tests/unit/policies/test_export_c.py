@@ -158,6 +158,20 @@ def test_an_export_to_c_is_compared_and_has_test_vectors(algorithm, tmp_path):
     assert "act_named({" in card and "**Fallback**" in card and "policy.c" in card
 
 
+@pytest.mark.parametrize("wrong", ["action->Tc_adjust += 0.001", "action->Tc_adjust = NAN"])
+def test_a_program_that_acts_otherwise_is_not_written(wrong, tmp_path, monkeypatch):
+    def mistaken(*given: Any) -> dict[str, bytes]:
+        files = c_files(*given)
+        source = files["policy.c"].replace(b"return outside;", f"{wrong}; return outside;".encode())
+        return {**files, "policy.c": source}
+
+    monkeypatch.setattr("drillyard.policies.c_code.c_files", mistaken)
+    run = trained_run(tmp_path / "store", "ppo", *CASES["ppo"])
+    with trained(run.mailbox, run.run) as policy, pytest.raises(RunFailed, match="differs by"):
+        export(policy, "c", tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_what_is_not_a_number_or_outside_is_told_to_the_caller(tmp_path):
     run = trained_run(tmp_path / "store", "ppo", *CASES["ppo"])
     with trained(run.mailbox, run.run) as policy:

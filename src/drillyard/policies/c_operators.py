@@ -18,6 +18,13 @@ _ONE = {
     "Relu": "{0} > 0 ? {0} : 0",
     "Elu": "{0} > 0 ? {0} : alpha * expm1({0})",
     "LeakyRelu": "{0} > 0 ? {0} : alpha * {0}",
+    "PRelu": "{0} > 0 ? {0} : {1} * {0}",
+    "Selu": "gamma * ({0} > 0 ? {0} : alpha * expm1({0}))",
+    "Celu": "{0} > 0 ? {0} : alpha * expm1({0} / alpha)",
+    "HardSigmoid": "fmin(fmax(alpha * {0} + beta, 0.0), 1.0)",
+    "HardSwish": "{0} * fmin(fmax({0} / 6.0 + 0.5, 0.0), 1.0)",
+    "Erf": "erf({0})",
+    "Abs": "fabs({0})",
     "Cast": "{0}",
     "Add": "{0} + {1}",
     "Sub": "{0} - {1}",
@@ -30,7 +37,14 @@ _ONE = {
     "Clip": "{0} < {1} ? {1} : {0} > {2} ? {2} : {0}",
 }
 """Operator -> value of one element."""
-_ALPHA = {"Elu": 1.0, "LeakyRelu": 0.01}
+_DEFAULTS = {
+    "Elu": {"alpha": 1.0},
+    "LeakyRelu": {"alpha": 0.01},
+    "Selu": {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875},
+    "Celu": {"alpha": 1.0},
+    "HardSigmoid": {"alpha": 0.2, "beta": 0.5},
+}
+"""Operator -> its attributes, and their values where the model has none."""
 
 
 def statement(graph: Graph, operation: Operation, name: Callable[[str], str]) -> str:
@@ -65,9 +79,11 @@ def _each(graph: Graph, operation: Operation, name: Callable[[str], str]) -> str
     shape = graph.values[operation.outputs[0]].shape
     inputs = [i for i in operation.inputs if i] or [operation.inputs[0]]
     terms = [f"{name(i)}[{_index(graph.values[i].shape, shape)}]" for i in inputs]
-    alpha = operation.attributes.get("alpha", _ALPHA.get(operation.kind))
-    value = _ONE[operation.kind].replace("alpha", repr(float(alpha or 0.0))).format(*terms)
-    return _loop(int(np.prod(shape)), f"{name(operation.outputs[0])}[i] = {value};")
+    value = _ONE[operation.kind]
+    for key, default in _DEFAULTS.get(operation.kind, {}).items():
+        value = value.replace(key, repr(float(operation.attributes.get(key, default))))
+    text = f"{name(operation.outputs[0])}[i] = {value.format(*terms)};"
+    return _loop(int(np.prod(shape)), text)
 
 
 def _index(given: Sequence[int], wanted: Sequence[int]) -> str:

@@ -16,7 +16,7 @@ import pytest
 from gymnasium import spaces
 from sb3_contrib import ARS, QRDQN, TQC, CrossQ, MaskablePPO, RecurrentPPO
 from stable_baselines3 import DQN, PPO, SAC, TD3
-from torch.nn import ReLU
+from torch import nn
 
 from drillyard.agents.spaces import space_to_json
 from drillyard.agents.trained import trained
@@ -29,6 +29,7 @@ from drillyard.policies.c_loader import CompiledPolicy
 from drillyard.policies.channels import plant_of
 from drillyard.policies.export import _plant, export, to_onnx
 from drillyard.policies.network import Plain
+from drillyard.spec.algorithms.signatures import ACTIVATIONS
 from drillyard.spec.learning import SimulatorSpec
 from tests.helpers.processes import run_process
 from tests.unit.policies.test_export import CASES, trained_run
@@ -39,12 +40,26 @@ compiler = c_loader.compiler()
 if compiler is None:
     pytest.skip("no C compiler on this machine", allow_module_level=True)
 STRICT = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
+
+
+class EachActivation(nn.Module):
+    """The sum of all functions that an experiment may name as ``activation_fn``."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.ModuleList(getattr(nn, kind)() for kind in ACTIVATIONS.values())
+
+    def forward(self, seen):
+        return sum(part(4 * seen) for part in self.parts)
+
+
 BOX = spaces.Box(-1, 1, (4,), np.float32)
 ACTION = spaces.Box(np.array([-2.0, 0.0]), np.array([3.0, 9.0]), dtype=np.float64)
 CHOICE = spaces.Discrete(4)
 TWO = {"n_lstm_layers": 2, "lstm_hidden_size": 8, "net_arch": [8]}
 NETWORKS = {
     "gaussian": (PPO, BOX, ACTION, {"net_arch": [16, 16]}),
+    "each activation": (PPO, BOX, ACTION, {"net_arch": [16], "activation_fn": EachActivation}),
     "categorical": (PPO, BOX, CHOICE, {}),
     "several choices": (PPO, BOX, spaces.MultiDiscrete([3, 4]), {}),
     "switches": (PPO, BOX, spaces.MultiBinary(3), {}),
@@ -162,7 +177,9 @@ def test_an_export_to_c_is_compared_and_has_test_vectors(algorithm, tmp_path):
 def test_a_program_that_acts_otherwise_is_not_written(wrong, tmp_path, monkeypatch):
     def mistaken(*given: Any) -> dict[str, bytes]:
         files = c_files(*given)
-        source = files["policy.c"].replace(b"return outside;", f"{wrong}; return outside;".encode())
+        source = files["policy.c"].replace(
+            b"return outside;", f"{wrong}; return outside;".encode()
+        )
         return {**files, "policy.c": source}
 
     monkeypatch.setattr("drillyard.policies.c_code.c_files", mistaken)
@@ -209,7 +226,7 @@ def test_a_sensor_without_a_sound_value_commands_nothing_and_is_not_remembered(t
 
 
 def test_a_network_without_a_finite_answer_commands_nothing(tmp_path):
-    model = PPO("MlpPolicy", Fake(BOX, ACTION), policy_kwargs={"activation_fn": ReLU}, seed=1)
+    model = PPO("MlpPolicy", Fake(BOX, ACTION), policy_kwargs={"activation_fn": nn.ReLU}, seed=1)
     for weights in model.policy.parameters():
         weights.data *= 100
     made = program(tmp_path, Plain(model.policy, None))

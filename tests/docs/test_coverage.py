@@ -107,7 +107,7 @@ def test_a_row_has_one_literal_command(row):
     assert CELL.match(row.cell), f"one command in backquotes, then perhaps `(exit 2)`: {row.cell}"
     assert not PLACEHOLDER.search(row.command), f"no placeholders: {row.command}"
     if row.command.startswith(BY_PYTEST):  # run by this suite, or the slow one: it must be there
-        named = row.command.removeprefix(BY_PYTEST).removeprefix("-m slow ")
+        named = re.sub(r"^-m (slow|extended) ", "", row.command.removeprefix(BY_PYTEST))
         file, _, test = named.partition("::")
         assert f"def {test}(" in (ROOT / file).read_text() if test else (ROOT / file).exists()
 

@@ -23,7 +23,7 @@ from drillyard.errors import PluginError, RunFailed, UserError
 from drillyard.evaluation.episodes import lesson_of
 from drillyard.policies import assess, bundles
 from drillyard.policies.best_run import Choice
-from drillyard.policies.bundles import Described, Facts, Plant
+from drillyard.policies.bundles import Described, Facts
 from drillyard.policies.card import model_card
 from drillyard.policies.channels import channels_of, plant_of
 from drillyard.policies.compared import Compared, compare
@@ -151,15 +151,16 @@ def _described(trained: Trained) -> Described:
     return {**stored, "schema_version": 2, "channels": named}
 
 
-def _plant(trained: Trained, described: Described) -> Plant:
+def _plant(trained: Trained, described: Described) -> Described:
     from drillyard.policies.c_loader import units
 
     assert trained.spec.simulator is not None
     plant = plant_of(trained.spec.simulator)
     hold = plant["hold"]
-    if hold is None or len(hold) != len(described["channels"]["action"]):
-        return {**plant, "hold": None}  # a wrapper may have changed the actions
-    return {**plant, "hold": units(np.array(hold), described, "action").tolist()}
+    if hold is not None:
+        same = len(hold) == len(described["channels"]["action"])  # a wrapper may change actions
+        hold = units(np.array(hold), described, "action").tolist() if same else None
+    return {"step_s": plant["step_s"], "hold": hold}
 
 
 def _network(trained: Trained) -> BasePolicy:

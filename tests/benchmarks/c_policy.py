@@ -66,16 +66,14 @@ def main() -> None:
 
 def _step_s(program: CompiledPolicy, values: np.ndarray) -> float:
     """The fastest of five series."""
-    import ctypes
-
-    given = (ctypes.c_double * len(values))(*values)
-    out = (ctypes.c_double * len(program.spaces["channels"]["action"]))()
-    more = [program._memory] if program.spaces.get("memory") else []
+    out = np.zeros(len(program.spaces["channels"]["action"]))
+    given = [values.ctypes, out.ctypes]
+    given += [program._memory.ctypes] if program.spaces.get("memory") else []
     series = []
     for _ in range(5):
         start = time.perf_counter()
         for _ in range(1000):
-            program._act(given, out, *more)
+            program._act(*given)
         series.append((time.perf_counter() - start) / 1000)
     return min(series)
 

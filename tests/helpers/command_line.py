@@ -100,6 +100,7 @@ def _forget_users_modules() -> None:
     """Two pages may have modules of one name, which a process imports once."""
     root = Path(__file__).parents[2]
     kept = (sys.prefix, sys.base_prefix, str(root))
+    forgotten = []
     for name, module in list(sys.modules.items()):
         spec = getattr(module, "__spec__", None)
         places = [spec.origin] if spec and spec.origin else []
@@ -107,7 +108,10 @@ def _forget_users_modules() -> None:
         example = any(p.startswith(str(root / "experiments")) for p in places)
         elsewhere = any(os.path.isabs(p) for p in places)  # not "built-in" or "frozen"
         if example or (elsewhere and not any(p.startswith(kept) for p in places)):
-            del sys.modules[name]
+            forgotten.append(name)
+    # A folder without __init__.py asks for its parent's path, so its parent goes with it.
+    for name in forgotten:
+        del sys.modules[name]
 
 
 @contextlib.contextmanager

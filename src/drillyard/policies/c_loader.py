@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import shutil
 import subprocess
 from pathlib import Path
@@ -52,7 +51,7 @@ class CompiledPolicy:
                 hint="mend this compiler; without one in the PATH, the program is not compared",
             )
         try:
-            self._act = ctypes.CDLL(str(library)).policy_act
+            self._act = np.ctypeslib.load_library(library.name, str(folder)).policy_act
         except OSError as error:
             raise RunFailed(
                 f"the compiled policy cannot be loaded: {error}",
@@ -64,7 +63,7 @@ class CompiledPolicy:
     def begin(self) -> None:
         """An episode begins: forget the one before."""
         size = int(np.prod(self.spaces.get("memory") or (0,)))
-        self._memory = (ctypes.c_float * (2 * size))()
+        self._memory = np.zeros(2 * size, np.float32)
 
     def act(self, observation: Any, masks: object = None) -> np.ndarray:
         """Returns the action in the policy's own bounds.
@@ -75,15 +74,11 @@ class CompiledPolicy:
         channels, space = self.spaces["channels"], self.spaces["observation"]
         seen = units(observation, self.spaces)
         done = np.zeros(len(channels["action"]))
-        given = (ctypes.c_double * len(seen))(*seen)
-        out = (ctypes.c_double * len(done))()
-        more: list[object] = [self._memory] if self.spaces.get("memory") else []
+        more = [self._memory.ctypes] if self.spaces.get("memory") else []
         if masks is not None:
-            possible = np.asarray(masks, np.uint8).ravel()
-            more.append((ctypes.c_ubyte * len(possible))(*possible.tolist()))
-        if (code := self._act(given, out, *more)) > 0:
+            more.append(np.asarray(masks, np.uint8).ravel().ctypes)
+        if (code := self._act(seen.ctypes, done.ctypes, *more)) > 0:
             raise RunFailed(f"the exported C refuses observation {code} of {space['kind']}")
-        done[:] = out
         for i, channel in enumerate(channels["action"]):
             if numeric(channel):
                 done[i] = (channel["values"] or []).index(done[i])

@@ -32,7 +32,7 @@ from drillyard.runs import code_archive as bundles
 from drillyard.runs import identity
 from drillyard.runs.parallelism import workers
 from drillyard.runs.travelling import packed
-from drillyard.runs.workload import Workload
+from drillyard.runs.workload import LimitsAttempts, Workload
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.binding import bound, run_parameters, with_parts
 from drillyard.spec.run_names import run_name
@@ -301,7 +301,7 @@ def post_trials(
                     phase=phase,
                     after=list(before),
                     order=order,
-                    attempts=getattr(workload, "attempts", None),
+                    attempts=workload.attempts if isinstance(workload, LimitsAttempts) else None,
                     posted_at=clock.now(),
                 )
                 mailbox.post(record)

@@ -260,6 +260,14 @@ class TriesTraining(Protocol):
 
 
 @runtime_checkable
+class LimitsAttempts(Protocol):
+    """A workload that must not be repeated as often as others."""
+
+    attempts: int
+    """The most attempts of a phase, whatever ends them."""
+
+
+@runtime_checkable
 class SpreadsRuns(Protocol):
     """A workload, or a learner, whose single run can use several machines at once."""
 

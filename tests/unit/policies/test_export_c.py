@@ -197,9 +197,8 @@ def test_what_is_not_a_number_or_outside_is_told_to_the_caller(tmp_path):
     program = CompiledPolicy(tmp_path / "bundle", facts, compiler)
     with pytest.raises(RunFailed, match="refuses observation 2"):
         program.act(np.array([0.5, np.nan, 0.2, 0.4]))
-    given = (c_loader.ctypes.c_double * 4)(300.0, 5.0, 2.0, 700.0)  # Tc, K: -600 to 600
-    out = (c_loader.ctypes.c_double * 1)(99.0)
-    assert program._act(given, out) == -4 and -10 <= out[0] <= 10
+    given, out = np.array([300.0, 5.0, 2.0, 700.0]), np.array([99.0])  # Tc, K: -600 to 600
+    assert program._act(given.ctypes, out.ctypes) == -4 and -10 <= out[0] <= 10
     header = (tmp_path / "bundle/policy.h").read_text()
     assert "double Tr; /* K; -600 to 600 */" in header
 

@@ -14,6 +14,8 @@ from drillyard.spec.learning import SimulatorSpec
 from experiments.boptest import service
 from tests.helpers.patience import PATIENCE_S
 
+pytestmark = pytest.mark.heavy
+
 AGENT = {
     "observes": {"room": {"min": 280, "max": 300, "unit": "K"}},
     "acts": {"pump": {"min": 0, "max": 1}},

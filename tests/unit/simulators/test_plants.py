@@ -35,6 +35,7 @@ def returned(policy, env, options):
     return total
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["tanks", "heat-pump"])
 def test_the_controller_of_today_is_better_than_none(name, monkeypatch, fmu):
     file = EXPERIMENTS / name / f"{name}.yaml"

@@ -13,11 +13,8 @@ from tests.helpers.sources import ROOT, nodes, product
 OWN = Path("src/drillyard/system/operating_system.py")
 BARE = Path("backends/drillyard_emulators/bare")
 """Machines in namespaces of Linux, which refuse every other system at their start."""
-TYPES_ONLY = (
-    Path("src/drillyard/simulators/fmu/values.py"),
-    Path("src/drillyard/policies/c_loader.py"),
-)
-"""Use the types of C that ``ctypes`` names: FMPy's interface, and an exported policy."""
+TYPES_ONLY = Path("src/drillyard/simulators/fmu/values.py")
+"""Uses the types of C that ``ctypes`` names, as FMPy's interface asks for."""
 MODULES = {"ctypes", "fcntl", "grp", "msvcrt", "nt", "posix", "pty", "pwd", "resource", "termios"}
 NAMES = {
     "sys": {"platform", "getwindowsversion"},
@@ -84,7 +81,7 @@ def test_only_one_module_asks_for_the_operating_system():
     others = {
         str(path.relative_to(ROOT)): questions
         for path, module in product().items()
-        if (place := path.relative_to(ROOT)) not in (OWN, *TYPES_ONLY)
+        if (place := path.relative_to(ROOT)) not in (OWN, TYPES_ONLY)
         and BARE not in place.parents
         and (questions := sorted(set(asked(module))))
     }

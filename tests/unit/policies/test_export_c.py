@@ -212,9 +212,9 @@ def program(folder, network):
 
 def acted(made, values):
     """The code and the actions for an observation, as a controller calls the program."""
-    out = (c_loader.ctypes.c_double * 2)(99.0, 99.0)
-    memory = [made._memory] if made.spaces["memory"] else []
-    return made._act((c_loader.ctypes.c_double * 4)(*values), out, *memory), list(out)
+    given, out = np.array(values, float), np.array([99.0, 99.0])
+    memory = [made._memory.ctypes] if made.spaces["memory"] else []
+    return made._act(given.ctypes, out.ctypes, *memory), out.tolist()
 
 
 def test_a_sensor_without_a_sound_value_commands_nothing_and_is_not_remembered(tmp_path):

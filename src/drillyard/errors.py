@@ -37,11 +37,13 @@ from __future__ import annotations
 
 import difflib
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, Protocol, Self
 
 LONGEST_VALUE = 80
 """Characters of a wrong value that an error shows: it may be a whole file."""
+MASKS: list[Callable[[str], str]] = []
+"""Applied to a value before it is cut, for nothing recognises a part of a secret."""
 
 
 class ExitCode(enum.IntEnum):
@@ -273,6 +275,9 @@ class ConfigError(UserError):
         text += first
         if self.value is not None:
             shown = repr(self.value)
+            if len(shown) > LONGEST_VALUE:
+                for mask in MASKS:
+                    shown = mask(shown)
             text += f" (got {shown[:LONGEST_VALUE]}{'…' if shown[LONGEST_VALUE:] else ''})"
         if self.allowed:
             text += f"; allowed: {self.allowed}"

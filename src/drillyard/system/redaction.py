@@ -16,6 +16,8 @@ import os
 import re
 import time
 
+from drillyard.errors import MASKS
+
 MASK = "***"
 _MIN_LENGTH = 6
 """A shorter registered value would mask ordinary words."""
@@ -176,6 +178,9 @@ def redact(text: str, *, assignments: bool = True) -> str:
     text = _WEB_TOKEN.sub(lambda match: MASK if match["parts"] else match[0], text)
     text = _USERINFO.sub(rf"\g<scheme>{MASK}@", text)
     return _ASSIGNMENT.sub(_mask_assignment, text) if assignments else text
+
+
+MASKS.append(redact)
 
 
 def _mask_assignment(match: re.Match[str]) -> str:

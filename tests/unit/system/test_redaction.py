@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from drillyard.errors import ConfigError
 from drillyard.system.redaction import (
     is_secret_key,
     looks_secret,
@@ -92,6 +93,12 @@ def test_registered_values_and_base64():
         assert coded not in redact(coded)
     register_secret("abc")
     assert redact("abc") == "abc"
+
+
+def test_a_secret_in_a_long_value_is_hidden_before_the_value_is_cut():
+    register_secret("a-secret-of-the-lab")
+    said = str(ConfigError("is wrong", value=70 * "x" + "a-secret-of-the-lab" + 70 * "x"))
+    assert "a-sec" not in said and "xxx***x" in said
 
 
 def test_environment(monkeypatch):

@@ -81,17 +81,23 @@ def reconcile(
     states = ticket_states(mailbox)
     stands = {t for t, _, _ in submit.tickets(p for p in posted if p.number in settled())}
     tickets = {ticket for ticket, _, _ in submit.tickets(posted)} - stands
-    over = [t for t, s in states.items() if over_in_vain(s) and t in tickets]
+    # What may begin a certain number of times does not begin again because another driver follows.
+    over = {t for t in tickets & states.keys() if over_in_vain(s := states[t]) and _may_repeat(s)}
     for line in going_on(mailbox, states):
         say(line)
     must_drive()
     reopen.forgive(mailbox, over)
-    return [s.ticket for t, s in states.items() if t in tickets and s.status not in DONE]
+    left = (s.ticket for t, s in states.items() if t in over or not s.status.ended)
+    return [ticket for ticket in left if ticket.ticket in tickets]
 
 
 def over_in_vain(state: TicketState) -> bool:
     """Whether a ticket ended without a result."""
     return state.status.ended and state.status not in DONE
+
+
+def _may_repeat(state: TicketState) -> bool:
+    return state.ticket.attempts is None
 
 
 def _watch(
@@ -126,7 +132,8 @@ def _to_repeat(
     """Run -> first phase to repeat: results that no longer fit, and damaged ones."""
     done: dict[str, list[Phase]] = {}
     for state in states.values():
-        if state.status is Status.SUCCEEDED:  # a pruned ticket has no result to check
+        # A pruned ticket has no result to check.
+        if state.status is Status.SUCCEEDED and _may_repeat(state):
             done.setdefault(state.ticket.run, []).append(state.ticket.phase)
     first = reopen.damaged(mailbox, done)
     for run, broken in first.items():

@@ -86,6 +86,20 @@ def test_what_ended_without_a_result_is_tried_again_and_its_number_kept(
     assert mailbox.reopened().after == {TICKETS[0]: 1}, "a success is not forgiven"
 
 
+def test_what_may_begin_once_is_not_begun_again_by_another_driver(folder, mailbox):
+    opened(folder, mailbox)
+    for key in mailbox.ticket_keys():
+        record = mailbox.ticket(mailbox.ticket_of(key))
+        mailbox.write(f"queue/{record.ticket}.json", record.model_copy(update={"attempts": 1}))
+    assert opened(folder, mailbox) == TICKETS, "nothing has begun"
+    lose(mailbox, TICKETS[0], cause=Cause.INFRASTRUCTURE, message="its machine is gone")
+    assert opened(folder, mailbox) == TICKETS[3:]
+    work(mailbox, *TICKETS[3:])
+    mailbox.store.put(mailbox.key("runs/t0001-s2/attempts/train-1/result.txt"), b"other")
+    assert opened(folder, mailbox) == [], "nor is it repeated for a damaged result"
+    assert mailbox.reopened().after == {}
+
+
 def test_the_generation_of_a_ticket_counts_what_was_forgiven(folder, mailbox):
     opened(folder, mailbox)
     lose(mailbox, TICKETS[0], message="x")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -16,6 +18,7 @@ from drillyard_flows.pool.workload import PATH, FlowRunOrder, report_reaped
 from tests.flows.conftest import Bench, lease_processes
 from tests.helpers.patience import until
 from tests.helpers.pools import FLOW, Pool
+from tests.helpers.processes import run_process
 
 pytestmark = pytest.mark.heavy
 
@@ -101,6 +104,24 @@ def test_a_lost_machine_is_crashed_and_no_other_one_is_rented(api, pool):
 
 
 @pytest.mark.slow
+def test_a_machine_that_is_lost_with_its_worker_is_not_replaced(api, pool):
+    pool.make()
+    pool.deploy()
+    mark = pool.folder / "mark"
+    with pool.worker():
+        run = pool.start(mark=str(mark), gate=str(pool.folder / "gate"))
+        until(mark.exists, what="the flow at work")
+    began, (lease,) = mark.read_text(), pool.leases()
+    for pid in lease_processes(lease):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    with pool.worker("two"):
+        assert pool.ended(run)["state"]["type"] == "CRASHED", pool.log("two")
+        assert len(pool.settled()) == 1
+    assert list(pool.leases()) == [lease] and mark.read_text() == began
+
+
+@pytest.mark.slow
 def test_a_killed_flow_is_crashed_and_a_missing_package_is_named(api, pool):
     pool.make()
     pool.deploy()
@@ -134,14 +155,33 @@ def test_a_flow_run_whose_machine_the_reaper_ended_is_crashed(api, pool):
     assert client.waiting(pool.name, -1.0) == [other] and not client.waiting(pool.name, 60.0)
     client.set_state(other, "SCHEDULED", "taken and not begun")
     assert client.state(other) == "SCHEDULED"
+    assert client.state(str(uuid4())) == "", "somebody deleted it"
 
 
 @pytest.mark.slow
-def test_a_package_that_the_machine_lacks_is_named(api, pool):
+def test_a_block_of_another_backend_is_refused_before_anything_is_rented(api, pool):
+    save = "from drillyard_flows.blocks import LocalBackend as B; B(stop_grace_s=3).save('mine')"
+    run_process([sys.executable, "-c", save], more={"PREFECT_API_URL": api.url})
+    pool.make(backend="ssh/mine")
+    pool.deploy()
+    run = pool.start()
+    with pool.worker():
+        state = pool.ended(run)["state"]
+    assert state["type"] == "FAILED" and "mine" in state["message"] and "Fix:" in state["message"]
+    assert not pool.leases()
+
+
+@pytest.mark.slow
+def test_a_package_that_the_machine_lacks_is_named_and_a_retry_runs(api, pool):
     pool.make()
     pool.deploy("import no_such_package\n" + FLOW)
     run = pool.start()
     with pool.worker():
         found = pool.ended(run)
         until(lambda: "no_such_package" in api.ended(run)["state"]["message"], what="the name")
-    assert found["state"]["type"] == "CRASHED"
+        assert found["state"]["type"] == "CRASHED" and len(pool.settled()) == 1
+        (pool.folder / "code" / "jobs.py").write_text(FLOW)
+        api.post(f"/flow_runs/{run}/set_state", {"state": {"type": "SCHEDULED"}})
+        until(lambda: len(list(pool.store.glob("flow-*"))) == 2, what="another experiment")
+        assert pool.ended(run)["state"]["type"] == "COMPLETED", pool.log()
+        assert len(pool.settled()) == 2

@@ -2,7 +2,8 @@
 
 It does what ``prefect flow-run execute`` does, with the code of the working folder instead of the
 folder that the deployment names, which is on another machine: a process for the flow, its
-heartbeats, its cancellation with hooks, and its crash.
+heartbeats, its cancellation with hooks, and its crash. Prefect has no public name for this: it
+deprecated ``Runner.execute_flow_run`` in March 2026 and names the two classes used here instead.
 """
 
 from __future__ import annotations

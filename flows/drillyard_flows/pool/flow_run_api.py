@@ -40,13 +40,27 @@ class FlowRunApi:
         login = {"Authorization": f"Bearer {key}"} if key else basic(pair) if pair else {}
         return cls(environment["PREFECT_API_URL"].rstrip("/"), login)
 
-    def state(self, flow_run: str) -> str:
+    def state(self, flow_run: str, experiment: str = "") -> str:
         """Returns the type of the state of a flow run, such as ``RUNNING``.
+
+        Args:
+            flow_run: Its id.
+            experiment: Who asks; default: anybody.
+
+        Returns:
+            Empty if it was deleted, or was retried and has another experiment.
 
         Raises:
             ControlPlaneError: The server does not answer.
         """
-        return str(self._ask(f"/flow_runs/{flow_run}", None).get("state_type"))
+        try:
+            found = self._ask(f"/flow_runs/{flow_run}", None)
+        except ControlPlaneError as error:
+            if getattr(error.__cause__, "code", None) == 404:
+                return ""
+            raise
+        now = str(found.get("infrastructure_pid") or "").rpartition("/")[2]
+        return "" if experiment and now not in ("", experiment) else str(found.get("state_type"))
 
     def waiting(self, pool: str, for_s: float) -> list[str]:
         """Returns the flow runs of a pool that some worker took this long ago, and not began.

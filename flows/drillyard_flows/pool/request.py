@@ -85,7 +85,7 @@ class Request:
 
     Attributes:
         flow_run: Id of the flow run.
-        attempt: How often it began before: a flow run that is retried gets other machines.
+        attempt: At least how often it began before: a retry gets other machines.
         variables: The job variables.
         pool: The pool's own limits, which no deployment can raise.
         environment: Variables of the flow's process, with the API and its credentials.

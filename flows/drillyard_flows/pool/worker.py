@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -31,13 +32,13 @@ from drillyard.documents.json_types import JsonObject
 from drillyard.errors import DrillyardError
 from drillyard.leases.places import Places
 from drillyard.mailbox import Mailbox, open_store
+from drillyard.mailbox.records import Cancel
 from drillyard.runs.locate import store_url
 from drillyard.spec.load import load_resolved
 from drillyard_flows.pool.account import Account
 from drillyard_flows.pool.flow_run_api import FlowRunApi
 from drillyard_flows.pool.request import LIMITS, Code, Request, environment_of
 from drillyard_flows.pool.session import BEGUN_S, Session, adopted, begin
-from drillyard_flows.stopping import order_stop
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -234,10 +235,10 @@ class DrillyardWorker(BaseWorker[DrillyardConfiguration, DrillyardVariables, Dri
     ) -> None:
         """Stops a flow run that has not begun; its driver then ends what was rented."""
         store, _, name = infrastructure_pid.rpartition("/")
+        # Not ``order_stop``, which needs the record of the experiment: it may be written later.
+        order = Cancel(reason="cancelled in Prefect", by=self.name, written_at=time.time())
         await in_thread(
-            lambda: order_stop(
-                Mailbox(open_store(store), name), reason="cancelled in Prefect", by=self.name
-            )
+            lambda: Mailbox(open_store(store), name).create("control/cancel.json", order)
         )
 
     async def sync_with_backend(self) -> None:

@@ -88,25 +88,29 @@ class FlowRun(Measured):
             raise
         finally:
             with contextlib.suppress(DrillyardError):  # the pool's worker does it later
-                report(api, order.flow_run, why, commands.last_words())
+                name = context.run.experiment
+                report(api, order.flow_run, name, why, commands.last_words())
             commands.end_all()
         files = save_metrics(context, {"executed": 1.0}, {})
         return PhaseOutcome(files=Manifest(files=files), summary={})
 
 
-def report(api: FlowRunApi, flow_run: str, why: str, last_words: str = "") -> None:
+def report(
+    api: FlowRunApi, flow_run: str, experiment: str, why: str, last_words: str = ""
+) -> None:
     """Sets a state where Prefect's own process could not, or names the package that it lacked.
 
     Args:
         api: The API, as this machine sees it.
         flow_run: Id of the flow run.
+        experiment: Who reports: nothing is set if the flow run was retried and has another one.
         why: Message of a flow run that has no end.
         last_words: The last output of its process.
 
     Raises:
         ControlPlaneError: The API does not answer.
     """
-    state = api.state(flow_run)
+    state = api.state(flow_run, experiment)
     missing = _MISSING.search(last_words)
     if missing is not None and state in (*UNDECIDED, "CRASHED"):
         name = missing["name"].partition(".")[0]
@@ -127,4 +131,4 @@ def report_reaped(store: str, experiment: str) -> None:
         order = Mailbox(open_store(store), experiment).read(PATH, FlowRunOrder)
         if order is not None:
             api = FlowRunApi.of(order.environment)
-            report(api, order.flow_run, "the reaper ended its machine")
+            report(api, order.flow_run, experiment, "the reaper ended its machine")

@@ -37,7 +37,7 @@ def twice(number):
 
 @flow(log_prints=True)
 def foreign(number=1, gate=None, mark=None, fail=False, missing=False):
-    print("machine", os.environ.get("DRILLYARD_LEASE"))
+    print("machine", os.environ.get("DRILLYARD_LEASE"), "with", os.environ.get("PUMP_PASSWORD"))
     if missing:
         import no_such_package
     if mark:

@@ -18,6 +18,7 @@ from drillyard.mailbox.records import Manifest, Record
 from drillyard.runs.workload import PhaseOutcome, RunContext
 from drillyard.spec import ExperimentSpec
 from drillyard.spec.work import ScriptSpec
+from drillyard.system.redaction import register_environment
 from drillyard.workloads.measured import Measured, announce, save_metrics
 from drillyard.workloads.script import commands_of, prepare
 from drillyard_flows.pool.flow_run_api import FlowRunApi
@@ -75,6 +76,7 @@ class FlowRun(Measured):
         order = context.mailbox.read(PATH, FlowRunOrder)
         if order is None:
             raise RunFailed("the order of this flow run was deleted, so it was settled before")
+        register_environment(order.environment)  # a flow may print it
         section = ScriptSpec(run=[order.line])
         facts = {**order.environment, "PREFECT__FLOW_RUN_ID": order.flow_run}
         prepare(context)

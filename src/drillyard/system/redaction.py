@@ -15,6 +15,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Mapping
 
 from drillyard.errors import MASKS
 
@@ -150,9 +151,9 @@ def register_secret(value: str) -> None:
             _registered.add(middle)
 
 
-def register_environment() -> None:
+def register_environment(variables: Mapping[str, str] = os.environ) -> None:
     """Register the values of environment variables with names of secrets."""
-    for name, value in os.environ.items():
+    for name, value in variables.items():
         if name in ("PWD", "OLDPWD"):  # the working folder, not a password
             continue
         if is_secret_key(name):

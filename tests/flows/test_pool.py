@@ -43,7 +43,7 @@ def test_a_foreign_flow_runs_on_a_lease_with_its_files_and_its_cost(api, pool):
         (settled,) = pool.settled()
     ((lease, gone),) = pool.leases().items()
     assert gone and lease_processes(lease) == []
-    assert f"machine {lease}" in api.logs(found)
+    assert f"machine {lease} with Salt-dry-88" in api.logs(found)
     assert "1 on local for" in api.artifacts(found)["drillyard-cost"]["data"]
     assert settled["cost"] == 0.0
     # What the machine executed had the credentials of the API, and other secrets.
@@ -122,6 +122,20 @@ def test_a_machine_that_is_lost_with_its_worker_is_not_replaced(api, pool):
         assert pool.ended(run)["state"]["type"] == "CRASHED", pool.log("two")
         assert len(pool.settled()) == 1
     assert list(pool.leases()) == [lease] and mark.read_text() == began
+
+
+@pytest.mark.slow
+def test_a_flow_run_that_is_cancelled_before_it_began_does_not_begin(api, pool):
+    pool.make()
+    pool.deploy()
+    mark = pool.folder / "mark"
+    with pool.worker():
+        run = pool.start(mark=str(mark))
+        until(lambda: list(pool.store.glob(f"flow-*/{PATH}")), what="the order", every_s=0.02)
+        api.post(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+        assert pool.ended(run)["state"]["type"] == "CANCELLED", pool.log()
+        assert len(pool.settled()) == 1
+    assert not mark.exists() and all(pool.leases().values())
 
 
 @pytest.mark.slow

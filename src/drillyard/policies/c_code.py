@@ -199,23 +199,33 @@ class _Program:
                 numbers = _numbers(channel["values"] or [])
                 yield f"{{ static const double values[] = {{{numbers}}};"
                 yield f"  action->{field} = values[{done}]; }}"
+            elif space["kind"] != "Box":
+                yield f"action->{field} = {done};"
             else:
-                yield f"action->{field} = {_rescaled(done, channel, space, index, inwards=False)};"
+                value = _rescaled(done, channel, space, index, inwards=False)
+                named: Any = (channel["low"], channel["high"])
+                ends = sorted(_own(space, index) if channel["low"] is None else named)
+                low, high = map(_number, ends)  # rounding may lead beyond them
+                yield f"action->{field} = fmin(fmax({value}, {low}), {high});"
 
 
 def _rescaled(value: str, channel: ChannelJson, space: Any, index: int, *, inwards: bool) -> str:
     """A value between its unit and the policy's own bounds, as ``act.py`` does it."""
     if space["kind"] != "Box" or channel["low"] is None:
         return value
-    own = [
-        float(np.broadcast_to(np.array(space[end], float), shape_of(space)).ravel()[index])
-        for end in ("low", "high")
-    ]
-    ends: Any = ([channel["low"], channel["high"]], own)
+    ends: Any = ([channel["low"], channel["high"]], _own(space, index))
     (a, b), (c, d) = ends if inwards else ends[::-1]
     if (a, b) == (c, d):
         return value
     return f"{_number(c)} + ({value} - {_number(a)}) / {_number(b - a)} * {_number(d - c)}"
+
+
+def _own(space: Any, index: int) -> list[float]:
+    """The bounds of a value in the policy's own space."""
+    return [
+        float(np.broadcast_to(np.array(space[end], float), shape_of(space)).ravel()[index])
+        for end in ("low", "high")
+    ]
 
 
 def _fields(channels: Sequence[ChannelJson]) -> list[tuple[str, ChannelJson]]:

@@ -203,8 +203,10 @@ def test_what_is_not_a_number_or_outside_is_told_to_the_caller(tmp_path):
     assert "double Tr; /* K; -600 to 600 */" in header
 
 
-def program(folder, network):
+def program(folder, network, **action: float):
     facts = described(network)
+    for channel in facts["channels"]["action"]:
+        channel.update(action)
     for name, data in c_files(to_onnx(network), facts, "A test.").items():
         Path(folder, name).write_bytes(data)
     return CompiledPolicy(folder, facts, compiler)
@@ -231,6 +233,13 @@ def test_a_network_without_a_finite_answer_commands_nothing(tmp_path):
     made = program(tmp_path, Plain(model.policy, None))
     assert acted(made, [3e38, -3e38, 3e38, 1]) == (5, [99.0, 99.0])
     assert acted(made, [1, 0, 0, 0])[0] == 0
+
+
+def test_no_action_is_rounded_beyond_its_limits(tmp_path):
+    model = PPO("MlpPolicy", Fake(BOX, spaces.Box(-1, 1, (2,))), seed=1)
+    model.policy.action_net.bias.data[:] = 5
+    made = program(tmp_path, Plain(model.policy, None), low=-5.0, high=-1.8)
+    assert acted(made, [0, 0, 0, 0]) == (0, [-1.8, -1.8])
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")

@@ -45,7 +45,7 @@ class FlowRunApi:
 
         Args:
             flow_run: Its id.
-            experiment: Who asks; default: anybody.
+            experiment: The one that asks; default: it does not matter which.
 
         Returns:
             Empty if it was deleted, or was retried and has another experiment.

@@ -48,7 +48,7 @@ class CompiledPolicy:
         if done.returncode:
             raise RunFailed(
                 f"the exported C does not compile with {command}: {done.stderr[:500]}",
-                hint="mend this compiler; without one in the PATH, the program is not compared",
+                hint="repair this compiler; without one in the PATH, the program is not compared",
             )
         try:
             self._act = np.ctypeslib.load_library(library.name, str(folder)).policy_act

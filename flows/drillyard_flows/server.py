@@ -76,7 +76,7 @@ class Server:
                 _get(f"{self.api_url}/health", min(10.0, timeout_s))
                 return
             except urllib.error.HTTPError as error:
-                if error.code in (401, 403) or in_cloud(self.api_url):
+                if error.code in (401, 403) or (error.code == 404 and in_cloud(self.api_url)):
                     return  # it answers; Prefect's client sends the credentials
                 reason = str(error)
             except OSError as error:

@@ -47,7 +47,7 @@ class CompiledPolicy:
         )
         if done.returncode:
             raise RunFailed(
-                f"the exported C does not compile with {command}: {done.stderr[:500]}",
+                f"the exported C does not compile with {command}: {done.stderr[:500].strip()}",
                 hint="repair this compiler; without one in the PATH, the program is not compared",
             )
         try:

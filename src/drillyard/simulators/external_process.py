@@ -7,7 +7,8 @@
 | ``{"type": "EpisodeStart", "config": {…}, "seed": 1}`` | ``{"states": {…}}``                   |
 | ``{"type": "EpisodeStep", "actions": {…}}``            | that, ``terminated``, ``truncated``    |
 
-``{"error": "…"}`` instead of an answer ends the run. The end of the connection ends the simulator.
+``{"error": "…"}`` instead of an answer ends the run. The end of the connection ends the simulator;
+where this process is killed, its guard does.
 """
 
 from __future__ import annotations
@@ -29,12 +30,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, TypedDict
 
-import psutil
-
 from drillyard.documents.json_types import JsonObject
 from drillyard.errors import SimulatorError
 from drillyard.simulators.external_wires import LOOK_S, WIRES, Lines, Wire
-from drillyard.system.processes import ProcessId, end
+from drillyard.system.guard import finish, guarded
+from drillyard.system.processes import ProcessId, end, tree
 
 LAST_WORDS = 10
 """Lines of its output that a message repeats."""
@@ -139,6 +139,12 @@ class ExternalProcess:
                 allowed="a program on PATH or a file beside the experiment, and its arguments",
                 hint="is it installed where the run works?",
             ) from error
+        self._identity = ProcessId.of(self._process.pid)
+        self._guard = None
+        if self._identity is not None:  # it has not ended at once
+            with contextlib.suppress(OSError):  # too many processes: it would only be missed
+                place = str(self._folder)
+                self._guard = guarded(self._identity, GRACE_S, self._removal, place)
         self._reader = threading.Thread(target=self._read_output, daemon=True)
         self._reader.start()
 
@@ -193,16 +199,16 @@ class ExternalProcess:
 
     def close(self) -> None:
         """End the process and what it started; its folder goes with it."""
-        tree = [self._process.pid, *_children(self._process.pid)]
-        known = [process for pid in tree if (process := ProcessId.of(pid)) is not None]
+        known = tree(self._identity) if self._identity is not None else []
         if self.wire.close():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(GRACE_S)
         end(known, GRACE_S)
         self._process.wait()
-        if self._removal:
-            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-                subprocess.run(self._removal, capture_output=True, timeout=30, check=False)
+        finish(self._removal)
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.communicate()
         self._reader.join(GRACE_S)
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -247,9 +253,3 @@ def _executable(program: str, folder: Path) -> str:
         os.chmod(copied, 0o700)
         return str(copied)
     return program
-
-
-def _children(pid: int) -> list[int]:
-    with contextlib.suppress(psutil.Error):
-        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
-    return []

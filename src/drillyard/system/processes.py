@@ -5,6 +5,7 @@ A pid alone does not identify a process, because it is reused.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -90,6 +91,16 @@ def marked(value: str | None = None, mark: str = MARK, **also: str) -> Iterator[
             identity = ProcessId.of(process.pid)
             if identity is not None:
                 yield identity
+
+
+def tree(root: ProcessId) -> list[ProcessId]:
+    """A living process and those that it started, directly or not; empty if it has ended."""
+    if not root.alive():
+        return []
+    pids = [root.pid]
+    with contextlib.suppress(psutil.Error):
+        pids += [child.pid for child in psutil.Process(root.pid).children(recursive=True)]
+    return [process for pid in pids if (process := ProcessId.of(pid)) is not None]
 
 
 def in_session(leader: ProcessId) -> Iterator[ProcessId]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import logging
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from drillyard.simulators.check import check_env_contract
 from drillyard.simulators.make import make_env
 from drillyard.simulators.wrappers import Env, layers
 from drillyard.spec.learning import SimulatorSpec
-from tests.helpers.patience import PATIENCE_S
+from drillyard.system.processes import ProcessId, end, tree, wait_gone
+from tests.helpers.patience import PATIENCE_S, until
 
 WORLD = Path(__file__).parents[2] / "helpers" / "external_world.py"
 AGENT = {
@@ -149,6 +151,33 @@ def test_each_copy_has_a_process_and_a_folder_of_its_own(tmp_path):
             env.close()
     assert not any(folder.exists() for folder in folders)
     assert not any(psutil.pid_exists(p._process.pid) for p in processes)
+
+
+OWNER = """
+import sys, time
+from drillyard.simulators.external_process import ExternalProcess
+program = ExternalProcess(["sh", "-c", "sleep 600; true"], 0, {}, sys.argv[1])
+print(program._process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("protocol", ["lines", "http"])
+def test_a_program_ends_when_what_started_it_is_killed(protocol):
+    """It looks neither at its connection nor at its parent, and has started another one."""
+    words = [sys.executable, "-c", OWNER, protocol]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as owner:
+        try:
+            program = ProcessId.of(int(owner.stdout.readline()))
+            until(lambda: len(tree(program)) == 2)
+            started = tree(ProcessId.of(owner.pid))
+        finally:
+            owner.kill()
+    try:
+        assert not wait_gone(started, PATIENCE_S)
+    finally:
+        end(started, 0.0)
 
 
 @pytest.mark.heavy

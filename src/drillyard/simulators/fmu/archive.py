@@ -45,9 +45,12 @@ def check(path: Path) -> list[str]:
                         f"do not use this file; {again}, or ask its author for another one",
                     )
             names = [entry.filename for entry in entries]
-            twice = sorted({name for name in names if names.count(name) > 1})[:3]
+            last = {entry.filename: entry for entry in entries}  # it is what is read
+            twice = sorted({e.filename for e in entries if _sum(e) != _sum(last[e.filename])})[:3]
             if twice:
-                raise refused(path, f"has entries twice: {', '.join(twice)}", again)
+                raise refused(
+                    path, f"has entries twice, with other content: {', '.join(twice)}", again
+                )
             if sum(entry.file_size for entry in entries) > MAX_BYTES:
                 raise refused(path, f"is larger than {MAX_BYTES >> 30} GiB when extracted", again)
             if DESCRIPTION not in names:
@@ -85,6 +88,10 @@ def leaves(name: str) -> bool:
     """Whether a name in an FMU is a path out of its folder."""
     rooted = name.startswith("/") or "\\" in name or ":" in name
     return rooted or ".." in name.split("/")
+
+
+def _sum(entry: zipfile.ZipInfo) -> tuple[int, int]:
+    return entry.CRC, entry.file_size
 
 
 def _check_xml(path: Path, data: bytes) -> None:

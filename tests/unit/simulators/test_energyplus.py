@@ -250,6 +250,18 @@ def test_a_model_of_ones_own_beside_the_experiment(own):
         make_env(spec(**mine, begin=None, end=None))
 
 
+def test_a_weather_of_other_days_is_refused_by_name_although_the_warm_up_was_short(own):
+    lines = (own / "city.epw").read_text(errors="replace").splitlines()
+    july = [line for line in lines[8:] if line.split(",")[1] == "7"]
+    period = lines[7].replace(" 1/ 1,12/31", " 7/ 1, 7/31")
+    (own / "july.epw").write_text("\n".join([*lines[:7], period, *july]) + "\n")
+    with made(weather="july.epw", warm_up_days=2) as env, pytest.raises(RunFailed) as ended:
+        env.reset(seed=1)
+    assert "in july.epw" in str(ended.value)
+    assert "Start=01/31,End=02/01) requested not within Data Period" in str(ended.value)
+    assert "CheckWarmupConvergence" not in str(ended.value)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

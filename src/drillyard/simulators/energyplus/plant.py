@@ -91,6 +91,7 @@ class Building:
         self._simulation: Simulation | None = None
         self._steps, self._over, self._checked = 0, False, False
         self._today: dict[str, float] = {}
+        self._weather = ""
 
     def reset(self, config: Options) -> States:
         """Begins an episode; the config has the weather file and fields of the model."""
@@ -150,6 +151,7 @@ class Building:
         reads = [models.SAME_ENERGY if name.lower() == same else name for name in given]
         if reads != given:
             models.add_energy_meter(document)
+        self._weather = weather.name
         simulation = Simulation(weather, reads, [self._name(name) for name in self._acts])
         simulation.write_model(json.dumps(document))
         self._simulation = simulation
@@ -190,8 +192,8 @@ class Building:
     def _failed(self, error: EngineFailed, given: Options) -> RunFailed:
         """The error for one of the engine, in the words of its own error file."""
         return RunFailed(
-            f"EnergyPlus ended with errors after {self._steps} steps of {self.simulator_name}, "
-            f"with {given}:{error}",
+            f"EnergyPlus ended with errors after {self._steps} steps of {self.simulator_name} "
+            f"in {self._weather}, with {given}:{error}",
             hint="correct the model or its weather file, as EnergyPlus says",
         )
 

@@ -22,7 +22,8 @@ from drillyard.system.optional_packages import must_have
 _WEATHER_PERIOD = 3
 """The kind of simulation that follows the weather file; before it come those of sizing."""
 MESSAGES = 5
-"""Errors of EnergyPlus that a message repeats."""
+"""Errors of EnergyPlus that a message repeats, besides the last one."""
+_WARM_UP = "CheckWarmupConvergence"
 
 
 class Point(NamedTuple):
@@ -265,4 +266,7 @@ def errors_in(folder: Path) -> str:
             messages[-1] += f" {' '.join(text.strip(' .').split())}"
         elif mark != "~~~":
             severe = False
-    return "".join(f"\n    {message}" for message in messages[:MESSAGES])
+    # A warm-up that was too short ends nothing, and has a message for each zone.
+    messages = [message for message in messages if not message.startswith(_WARM_UP)]
+    shown = [*messages[:MESSAGES], *messages[MESSAGES:][-1:]]  # the last one ended it
+    return "".join(f"\n    {message}" for message in shown)

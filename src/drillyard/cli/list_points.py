@@ -80,20 +80,21 @@ def _of_building(model: str) -> list[JsonObject]:
 def _of_server(file: Path) -> list[JsonObject]:
     from drillyard.errors import ConfigError
     from drillyard.simulators.classes import simulator_class
+    from drillyard.simulators.make import explained
     from drillyard.simulators.reached import Reached
     from drillyard.spec.load import load
     from drillyard.spec.references import reveal
 
     spec = load(file).spec.simulator
     kind = simulator_class(spec) if spec is not None else None
-    server = kind(**reveal(spec.args)) if kind is not None and spec is not None else None
-    if not isinstance(server, Reached):
+    if spec is None or not isinstance(kind, type) or not issubclass(kind, Reached):
         raise ConfigError(
             "is not an experiment on a server",
             value=str(file),
             allowed="a model, or an experiment with `simulator: {id: opcua}` or `boptest`",
         )
-    points = server.points()
+    with explained(spec, kind):
+        points = kind(**reveal(spec.args)).points()
     writable = {point.name for point in points["action"]}
     return [
         {

@@ -20,7 +20,7 @@ from drillyard.documents.json_types import JsonObject
 from drillyard.errors import RunFailed
 from drillyard.mailbox.records import STREAMS
 from drillyard.simulators.make import make_env, raw_world
-from drillyard.simulators.make_copies import make_vec
+from drillyard.simulators.make_copies import make_vec, most_copies
 from drillyard.simulators.random_actions import MASKS
 from drillyard.simulators.step_logs import Log
 from drillyard.simulators.streams import evaluation_word
@@ -217,7 +217,7 @@ def run_episodes(
         ConfigError, SimulatorError: See ``make_env``.
     """
     acting = batch_policy(policy)
-    n = min(copies, len(planned))
+    n = most_copies(spec, min(copies, len(planned)))
 
     def scripted(env: Env, copy: int) -> Env:
         episodes = [(p.seed, p.options) for p in planned[copy::n]]
@@ -341,7 +341,7 @@ def run_baseline(
         RunFailed: See ``run_episodes``.
     """
     raw = raw_world(spec)
-    policy = BaselinePolicy(name, raw, min(COPIES, len(planned)))
+    policy = BaselinePolicy(name, raw, most_copies(raw, min(COPIES, len(planned))))
     return run_episodes(
         raw, policy, planned, name=name, trajectory=trajectory, on_step=on_step, around=around
     )

@@ -58,6 +58,8 @@ def check_simulator(spec: SimulatorSpec, *, speed: bool = True) -> list[Finding]
         repeats = findings[-1].severity is Severity.OK
         findings += _flat(env)
         if not any(f.severity is Severity.ERROR for f in findings):
+            with contextlib.suppress(Exception):
+                env.close()  # a plant, a licence or a place of a service may be the only one
             findings.append(_resumable(spec, env, repeats))
             if speed:
                 findings.append(measure_speed(spec))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
 
 import gymnasium as gym
 
@@ -108,7 +110,7 @@ def bare_env(spec: SimulatorSpec, copy: int) -> Env:
     kind = simulator_class(spec)
     args = reveal(spec.args)  # secrets are references until here
     report_activity(f"making {spec.id}")
-    try:
+    with explained(spec, kind):
         if kind is None:
             # The passive checker warns at each start; `drillyard check` does its work, once.
             return _with_spaces(spec, gym.make(spec.id, disable_env_checker=True, **args))
@@ -118,6 +120,21 @@ def bare_env(spec: SimulatorSpec, copy: int) -> Env:
         if spec.agent is None:
             raise _must_be_env(spec, env)
         return make_plain(env, spec.agent, copy)
+
+
+@contextlib.contextmanager
+def explained(spec: SimulatorSpec, kind: Callable[..., Any] | None) -> Iterator[None]:
+    """Turns what a simulator's constructor raises into an error of the experiment.
+
+    Args:
+        spec: The simulator part of the experiment.
+        kind: What ``simulator_class`` found.
+
+    Raises:
+        ConfigError, SimulatorError: See ``make_env``.
+    """
+    try:
+        yield
     except DrillyardError:
         raise
     except gym.error.DependencyNotInstalled as error:

@@ -14,6 +14,7 @@ from drillyard.simulators.episode_recorder import recorder
 from drillyard.simulators.flat_spaces import needs_flattening
 from drillyard.simulators.horizon import horizon
 from drillyard.simulators.make import bare_env, checked_lesson, make_env
+from drillyard.simulators.reached import Reached
 from drillyard.simulators.types import Env
 from drillyard.simulators.vec_wrappers import vec_wrapped
 from drillyard.simulators.wrappers import layers
@@ -99,6 +100,25 @@ def _copies(
     from drillyard.simulators.in_turn import InTurnEnv
 
     return InTurnEnv(makers, streams)
+
+
+def most_copies(spec: SimulatorSpec, wanted: int) -> int:
+    """Returns how many copies an evaluation makes.
+
+    Args:
+        spec: The simulator part of an experiment.
+        wanted: How many it makes of a simulator that starts as often as is wanted. Of servers
+            that run already, or places in a service, only one is known to be there.
+    """
+    return wanted if running_server(spec) is None else 1
+
+
+def running_server(spec: SimulatorSpec) -> type[Reached] | None:
+    """Returns the class of a simulator on a server that runs already; None for any other."""
+    kind = simulator_class(spec)
+    if isinstance(kind, type) and issubclass(kind, Reached) and not spec.args.get("command"):
+        return kind
+    return None
 
 
 def can_vectorise(spec: SimulatorSpec) -> bool:

@@ -385,7 +385,10 @@ def make_plain(simulator: PlainSimulator, agent: AgentSpec, copy: int = 0) -> Pl
     """
     for_agent = getattr(simulator, "for_agent", None)
     if callable(for_agent):
-        simulator = for_agent(resolve_agent(agent)[0])
+        spec = resolve_agent(agent)[0]
+        if callable(use_copy := getattr(simulator, "use_copy", None)):
+            use_copy(copy)  # it may connect to the plant of its copy
+        simulator = for_agent(spec)
     able = all(callable(getattr(simulator, m, None)) for m in ("state", "load_state"))
     return (StatefulPlainEnv if able else PlainEnv)(simulator, agent, copy)
 

@@ -7,22 +7,28 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+import numpy as np
+
 from drillyard.documents.json_types import JsonObject
-from drillyard.errors import SimulatorError
+from drillyard.errors import RunFailed, SimulatorError
 from drillyard.simulators.channels import Channel
 from drillyard.simulators.external import External
 from drillyard.simulators.external_process import Answer, ConnectionLost, ExternalProcess
 from drillyard.simulators.fmu.description import must_be_same_unit
 from drillyard.simulators.fmu.fmu import end_condition
 from drillyard.simulators.fmu.wiring import must_be_inside
+from drillyard.simulators.types import Options, States
 from drillyard.spec.agent import Act, AgentSpec, Observed
 from drillyard.system.watchdog import keep_alive
 
 Points = dict[str, list[Channel]]
 """``observation``: all that can be read; ``action``: what can be set. Names of the server."""
+_DRIVERS: dict[str, int] = {}
+"""Address of a plant -> the ``id`` of the copy of this process that began its last episode."""
 _AGAIN_S = 0.5
 """Between two attempts to reach a server again."""
 
@@ -70,9 +76,9 @@ class Connection:
         patient: bool,
     ) -> None:
         port = "" if server is None else str(server.wire.port)
-        self._url = url.replace("{copy}", str(copy)).replace("{port}", port)
+        self.url = url.replace("{copy}", str(copy)).replace("{port}", port)
         self._make, self._server, self._patient = make, server, patient or server is not None
-        self.session = make(self._url)
+        self.session = make(self.url)
         self.uses: Uses = {}, {}
 
     def connect(self, timeout_s: float) -> None:
@@ -88,7 +94,7 @@ class Connection:
                 if not self._patient or time.monotonic() > deadline:
                     raise
                 self.session.close()
-                self.session = self._make(self._url)
+                self.session = self._make(self.url)
                 time.sleep(_AGAIN_S)
 
     def ask(self, message: JsonObject, timeout_s: float) -> Answer:
@@ -167,7 +173,9 @@ class Reached(External):
         """
         try:
             points = self._points()
-            readable = self._names or [point.name for point in points["observation"]]
+            counts = Counter(point.name for point in points["observation"])
+            clear = [name for name, count in counts.items() if count == 1 and "=" not in name]
+            readable = self._names or clear  # names, and not also their node ids
             reads = agent.reads(readable)
             reads += sorted(self._condition.names if self._condition else ())
             must_fit(agent, reads, self._names, points, self.settable)
@@ -217,6 +225,23 @@ class Reached(External):
             made = Connection(self._make, self._url, server, copy, self._ever_connected)
             made.uses = self._uses
             self._opened = self._process = made
+
+    def reset(self, config: Options, rng: np.random.Generator) -> States:
+        """Begins an episode."""
+        states = super().reset(config, rng)
+        if not (self.shared or self._starts):
+            _DRIVERS[self._opened.url] = id(self)
+        return states
+
+    def step(self, actions: Options) -> States:
+        """Steps once, if no other copy has begun an episode on the same plant since the reset."""
+        if _DRIVERS.get(self._opened.url, id(self)) != id(self):
+            raise RunFailed(
+                f"another copy began an episode on the same plant, at {self._place()}",
+                hint="an evaluation while training (`evaluate.every`) needs another plant: delete "
+                "it, or let `command` start a server for each copy",
+            )
+        return super().step(actions)
 
     def close(self) -> None:
         """Disconnects."""

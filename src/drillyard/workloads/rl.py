@@ -221,10 +221,19 @@ def _copies(spec: ExperimentSpec) -> list[Finding]:
     """How copies are stepped, where there is a choice."""
     from drillyard.learners.plan import freeze
     from drillyard.simulators.functional.gymnax_worlds import is_gymnax
-    from drillyard.simulators.make_copies import can_vectorise
+    from drillyard.simulators.make_copies import can_vectorise, running_server
 
     train, simulator = spec.train, spec.simulator
     assert train is not None and simulator is not None
+    server, several = running_server(simulator), len(spec.seeds) > 1 or spec.study is not None
+    if server is not None and not server.shared and several and spec.resources.workers != 1:
+        raise ConfigError(
+            "runs that train at the same time would drive the same plant",
+            field="resources.workers",
+            value=spec.resources.workers,
+            allowed="1, or a `command` that starts a server for each copy",
+            hint="write resources: {workers: 1}",
+        )
     if train.copies == "compiled":
         from drillyard.simulators.functional.forms import check_compiled
 

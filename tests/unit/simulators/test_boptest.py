@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
+from ruamel.yaml import YAML
 
+from drillyard.cli.main import main
 from drillyard.errors import RunFailed, SimulatorError
+from drillyard.simulators.check import check_simulator
 from drillyard.simulators.make import make_env
 from drillyard.simulators.replay_probe import probe
 from drillyard.spec.learning import SimulatorSpec
@@ -49,7 +55,8 @@ def made(server, monkeypatch):
 
 
 def spec(server: Any, agent: dict[str, Any] | None = None, **args: Any) -> SimulatorSpec:
-    given = {"url": f"http://127.0.0.1:{server.server_port}", "names": NAMES, **args}
+    url = f"http://127.0.0.1:{server.server_port}" if server else ""
+    given = {"url": url, "names": NAMES, **args}
     given = {"testcase": service.CASE, "step_timeout_s": PATIENCE_S, **given}
     tree = {"id": "boptest", "args": given, "agent": {**AGENT, **(agent or {})}}
     return SimulatorSpec.model_validate(tree)
@@ -72,6 +79,34 @@ def test_an_episode_begins_where_the_lesson_says_and_repeats_to_the_last_bit(mad
     assert result is not None and result.difference == ""
     env.close()
     assert not service.Service.tests  # the workers of the service are free again
+
+
+def test_a_service_is_started_once_for_a_copy_and_knows_its_number():
+    folder = Path(service.__file__).parent
+    args = {"url": "http://127.0.0.1:{port}", "start_timeout_s": PATIENCE_S}
+    args["command"] = f"python {folder / 'service.py'} {{port}} copy-{{copy}}"
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    env = make_env(spec(None, **args), copy=1)
+    try:
+        lines = [c.cmdline() for c in psutil.Process().children() if c.pid not in before]
+        assert [line[-1] for line in lines if "copy-" in line[-1]] == ["copy-1"]
+    finally:
+        env.close()
+
+
+def test_a_service_with_one_place_is_enough_for_a_check(server, made):
+    one = spec(server, step_timeout_s=PATIENCE_S, start_timeout_s=5.0)
+    most, select = [0], service.Test.__init__
+
+    def counted(self: Any) -> None:
+        most[0] = max(most[0], len(service.Service.tests) + 1)
+        select(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(service.Test, "__init__", counted)
+        findings = check_simulator(one, speed=False)
+    assert not [f for f in findings if f.severity.value == "error"]
+    assert most == [1]
 
 
 def test_a_scenario_ends_the_episode_with_its_period(made):
@@ -105,6 +140,25 @@ def test_what_does_not_fit_is_refused_by_name(made, agent, args, expected):
     with pytest.raises(SimulatorError) as error:
         made(agent, **args).reset()
     assert expected in f"{error.value} {error.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ("urll: x", "args.urll: no such argument"),
+        ("testcase: x", "missing 1 required positional argument: 'url'"),
+        ("url: 'http://127.0.0.1:9', testcase: x", "args.url: cannot be reached"),
+    ],
+)
+def test_the_points_of_an_experiment_with_a_mistake_are_refused_by_name(
+    tmp_path, capsys, args, words
+):
+    given = {"schema": 1, "name": "x", "simulator": {"id": "boptest", "agent": AGENT}}
+    given |= {"learner": {"algorithm": "ppo"}, "train": {"steps": 100}}
+    given["simulator"]["args"] = YAML(typ="safe").load(f"{{{args}}}")
+    (tmp_path / "x.yaml").write_text(json.dumps(given))
+    assert main(["list", "points", str(tmp_path / "x.yaml")]) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_a_test_case_that_ends_costs_the_episode_and_another_is_selected(made):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drillyard.errors import RunFailed, SimulatorError
+from drillyard.errors import ConfigError, RunFailed, SimulatorError
+from drillyard.evaluation.episodes import Planned, run_baseline, run_episodes
 from drillyard.simulators.make import make_env
+from drillyard.spec import ExperimentSpec
 from drillyard.spec.learning import SimulatorSpec
+from drillyard.workloads.rl import _copies
 from tests.helpers.patience import PATIENCE_S
 
 asyncua = pytest.importorskip("asyncua", reason="the extra opcua is not installed")
@@ -59,6 +63,15 @@ class Plant:
         await self.flag.set_writable()
         for _ in range(2):
             await tank.add_variable(1, "Twin", 1.0)
+        valve = await tank.add_variable(1, "Valve", 0, ua.VariantType.UInt16)
+        await valve.set_writable()
+        await valve.add_property(0, "EURange", ua.Range(Low=0.0, High=0.0))  # nobody has set it
+
+        async def slow(_: ua.NodeId) -> list[ua.Variant]:
+            time.sleep(2.5)  # a simulator that answers nothing else meanwhile
+            return []
+
+        await tank.add_method(1, "Slow", slow)
 
     def node(self, name: str) -> Any:
         return self.do(self.server.nodes.objects.get_child(["1:Mixer", f"1:{name}"]))
@@ -155,14 +168,37 @@ def test_a_boolean_makes_a_step_and_a_server_that_never_does_costs_the_episode(p
 
 
 def test_steps_by_time_take_that_time(plant, made):
-    import time
-
     env = made(plant.url, step=None, step_s=0.1)
     env.reset(seed=1)
     began = time.monotonic()
     for _ in range(3):
         env.step(np.array([0.0], np.float32))
     assert time.monotonic() - began > 0.29
+    # The time of a step is not a part of the time for its answer.
+    env = made(plant.url, step=None, step_s=2.0, step_timeout_s=1.0)
+    env.reset(seed=1)
+    assert env.step(np.array([0.0], np.float32))[4]["kpi_restarts"] == 0
+
+
+def test_a_server_that_answers_nothing_while_it_computes_a_step_is_not_lost(plant, made):
+    env = made(plant.url, step="Slow")
+    env.reset(seed=1)
+    assert env.step(np.array([0.0], np.float32))[4]["kpi_restarts"] == 0
+
+
+def test_a_range_that_nobody_set_is_none_and_a_value_of_another_type_is_named(plant, made):
+    acts = {"valve": {"min": -5, "max": 9}}
+    env = made(plant.url, {"acts": acts}, names={**NAMES, "valve": "Valve"})
+    env.reset(seed=1)
+    assert not env.step(np.array([1.0], np.float32))[3]
+    assert plant.do(plant.node("Valve").read_value()) == 9
+    with pytest.raises(SimulatorError, match=r"acts: a variable cannot hold this.*Valve: UInt16"):
+        env.step(np.array([-1.0], np.float32))
+    acts = {"valve": {"values": ["open", "closed"]}}
+    env = made(plant.url, {"acts": acts}, names={**NAMES, "valve": "Valve"})
+    env.reset(seed=1)
+    with pytest.raises(SimulatorError, match="could not convert string to float: 'open'"):
+        env.step(0)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +210,7 @@ def test_steps_by_time_take_that_time(plant, made):
         ({}, {"step": "Stepp"}, "did you mean 'Step'"),
         ({}, {"root": "Mixerr"}, "simulator.args.root: is not on the server"),
         ({}, {"step": None}, "needs one of `step` and `step_s`"),
+        ({}, {"certificate": "a.der", "key": "a.pem"}, "certificate: is a relative path"),
         ({}, {"password": "x"}, "would be sent without encryption"),
         ({}, {"url": "http://x"}, "is not an address of OPC UA"),
         (
@@ -201,6 +238,32 @@ def test_two_copies_of_one_plant_are_refused(plant):
         make_env(spec(plant.url), copy=1)
 
 
+def test_evaluations_use_one_copy_and_never_the_episode_of_a_training(plant, made):
+    env = made(plant.url)
+    env.reset(seed=1)
+    planned = [Planned(number, number, {"temperature": 30.0}) for number in range(3)]
+    limited = spec(plant.url, {"max_episode_steps": 2})
+    for played in (
+        run_episodes(limited, lambda seen: np.zeros((len(seen), 1), np.float32), planned),
+        run_baseline("hold", limited, planned),
+    ):
+        assert [episode.length for episode in played.episodes] == [2, 2, 2]
+    with pytest.raises(RunFailed, match="another copy began an episode on the same plant"):
+        env.step(np.array([0.0], np.float32))
+
+
+def test_runs_at_the_same_time_are_refused_for_one_plant():
+    url = "opc.tcp://127.0.0.1:9"
+    tree = {"name": "x", "simulator": spec(url).model_dump(), "train": {"steps": 9}}
+    given = ExperimentSpec.model_validate({**tree, "learner": {"algorithm": "ppo"}, "seeds": [1]})
+    both = {"seeds": [1, 2]}
+    assert _copies(given) == []
+    with pytest.raises(ConfigError, match=r"resources\.workers: runs that train at"):
+        _copies(given.model_copy(update=both))
+    one = given.resources.model_copy(update={"workers": 1})
+    assert _copies(given.model_copy(update={**both, "resources": one})) == []
+
+
 def test_nan_and_a_bad_status_end_the_run_by_name(plant, made):
     env = made(plant.url)
     env.reset(seed=1)
@@ -208,14 +271,14 @@ def test_nan_and_a_bad_status_end_the_run_by_name(plant, made):
     plant.do(node.write_value(float("nan")))
     with pytest.raises(RunFailed, match="the state 'temperature' is nan"):
         env.step(np.array([0.0], np.float32))
-    time = plant.node("Energy")
+    energy = plant.node("Energy")
     bad = ua.DataValue(StatusCode=ua.StatusCode(ua.StatusCodes.BadSensorFailure))
     env = made(plant.url, {"logs": ["energy"]}, names={**NAMES, "energy": "Energy"}, reset=None)
     plant.do(node.write_value(good))
-    plant.do(plant.server.write_attribute_value(time.nodeid, bad))
+    plant.do(plant.server.write_attribute_value(energy.nodeid, bad))
     with pytest.raises(RunFailed, match="Energy has no value: BadSensorFailure"):
         env.reset(seed=1)
-    plant.do(time.write_value(0.0))
+    plant.do(energy.write_value(0.0))
 
 
 def test_a_server_that_goes_away_costs_the_episode_and_one_that_never_was_is_named(
@@ -271,7 +334,7 @@ def test_only_a_trusted_server_a_trusted_client_and_a_known_user_meet(
         with pytest.raises(SimulatorError, match="is not offered by the server"):
             made(plant.url, **trusted, **who, policy="Aes256Sha256RsaPss")
         with pytest.raises(SimulatorError, match="does not exist on this machine"):
-            made(plant.url, **{**trusted, "key": "gone.key"}, **who)
+            made(plant.url, **{**trusted, "key": "/gone.key"}, **who)
     finally:
         plant.close()
     (tmp_path / "plant/trusted/ours.der").write_bytes(Path(ours["certificate"]).read_bytes())

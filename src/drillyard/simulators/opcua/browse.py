@@ -107,9 +107,10 @@ async def _root(client: Client, root: str | None) -> Node:
 
 def same_type(kind: ua.VariantType | None, value: Any) -> Any:
     """A value as a variable of this type takes it."""
+    number = float(value)
     if kind is ua.VariantType.Boolean:
-        return bool(value)
-    return round(value) if kind is not None and kind.name in _INTEGERS else float(value)
+        return bool(number)
+    return round(number) if kind is not None and kind.name in _INTEGERS else number
 
 
 async def _variable(node: Node, name: str) -> Found:
@@ -131,7 +132,7 @@ async def _variable(node: Node, name: str) -> Found:
             unit = str(getattr(getattr(value, "DisplayName", None), "Text", "") or "")
         elif label == "EURange":
             value = await property_.read_value()
-            if value is not None:
+            if value is not None and value.Low < value.High:  # 0 to 0 if it was never set
                 low, high = float(value.Low), float(value.High)
     channel = Channel(name, unit, low, high)
     return Found(node, channel, kind, ua.AccessLevel.CurrentWrite in access)

@@ -87,7 +87,7 @@ class OpcUa(Reached):
         handshake = Handshake(root, step, step_s, reset, terminated, truncated)
 
         def make(address: str) -> OpcUaSession:
-            return OpcUaSession(address, handshake, security, user, password)
+            return OpcUaSession(address, handshake, security, user, password, step_timeout_s)
 
         limits = start_timeout_s, step_timeout_s, restarts_per_hour
         super().__init__(url, make, names, ends, command, *limits)
@@ -95,12 +95,14 @@ class OpcUa(Reached):
 
 def _file(name: str, given: str | None) -> Path:
     path = Path(given or "").expanduser()
-    if given is None or not path.is_file():
+    if given is None or not (path.is_absolute() and path.is_file()):
+        lacking = "does not exist on this machine" if path.is_absolute() else "is a relative path"
         raise _wrong(
             name,
-            "is missing" if given is None else "does not exist on this machine",
+            "is missing" if given is None else lacking,
             given,
-            "a file; the certificate and its private key belong together",
+            "an absolute path, or one that begins with ~; the certificate and its private key "
+            "belong together",
             "copy both to each machine that trains: private keys do not travel",
         )
     return path

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import struct
 import time
 from collections.abc import Coroutine, Mapping
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from threading import Thread
 from typing import Any, TypeVar
@@ -25,13 +27,15 @@ from drillyard.simulators.opcua.security import Security
 T = TypeVar("T")
 # Its warnings are about attempts to connect, which are reported here in other words.
 logging.getLogger("asyncua").setLevel(logging.ERROR)
-_LOST = (OSError, EOFError, TimeoutError, asyncio.CancelledError)
+_LOST = (OSError, EOFError, CancelledError)
 _CLOSED = ("BadConnectionClosed", "BadSessionIdInvalid", "BadSessionClosed", "BadTimeout",
            "BadSecureChannelIdInvalid", "BadSecureChannelClosed", "BadServerHalted", "BadShutdown",
            "BadCommunicationError", "BadRequestTimeout")  # fmt: skip
 """Statuses of a connection or a server that ended; others are mistakes that a retry repeats."""
 _UNTRUSTED = ("BadCertificate", "BadSecurityChecksFailed", "BadSecurityPolicyRejected")
 _USER = ("BadUserAccessDenied", "BadIdentityToken")
+_NOT_HELD = (ValueError, TypeError, OverflowError, struct.error)
+"""What a value raises that does not fit the type of a variable."""
 _LOOK_S = (0.001, 0.05)
 """Between two looks whether a step is done: at first, and at most."""
 
@@ -57,6 +61,7 @@ class OpcUaSession:
         security: Certificates; None for a connection without protection.
         user: Name of the user; None for none.
         password: The password of that user.
+        limit_s: Longest time of a step: a server that computes it may answer nothing else.
     """
 
     def __init__(
@@ -66,9 +71,10 @@ class OpcUaSession:
         security: Security | None,
         user: str | None,
         password: str | None,
+        limit_s: float,
     ) -> None:
         self._handshake, self._security = handshake, security
-        self._client = Client(url)
+        self._client = Client(url, limit_s, limit_s)
         if user is not None:
             self._client.set_user(user)
             self._client.set_password(password or "")
@@ -82,7 +88,8 @@ class OpcUaSession:
 
     def connect(self, timeout_s: float) -> None:
         """Connects, and reads the names of the server."""
-        self._client.uaclient._timeout = timeout_s
+        patient_s = max(self._client.uaclient._timeout, timeout_s)
+        self._client.uaclient._timeout = patient_s  # of each request, as long as it is connected
         self._do(self._connect(), timeout_s, "the connection")
 
     def points(self) -> dict[str, list[Channel]]:
@@ -100,7 +107,8 @@ class OpcUaSession:
         first = message["type"] == "EpisodeStart"
         given = as_object(message["config" if first else "actions"])
         what = "the reset" if first else "a step"
-        return self._do(self._turn(given, first), timeout_s, what)
+        waits_s = 0.0 if first else self._handshake.step_s or 0.0
+        return self._do(self._turn(given, first), timeout_s + waits_s, what)
 
     def close(self) -> None:
         """Disconnects."""
@@ -179,8 +187,20 @@ class OpcUaSession:
             return
         found = [self._one(name) for name in values]
         pairs = zip(found, values.values(), strict=True)
-        data = [ua.Variant(same_type(one.type, value), one.type) for one, value in pairs]
-        results = await self._client.write_values([f.node for f in found], data, False)
+        try:
+            data = [ua.Variant(same_type(one.type, value), one.type) for one, value in pairs]
+            results = await self._client.write_values([f.node for f in found], data, False)
+        except Exception as error:
+            if not isinstance(error, _NOT_HELD) and not isinstance(error.__cause__, _NOT_HELD):
+                raise  # asyncua turns some of them into its own
+            types = ", ".join(f"{one.channel.name}: {one.type and one.type.name}" for one in found)
+            raise SimulatorError(
+                f"a variable cannot hold this: {error}",
+                field="simulator.agent.acts",
+                value=dict(values),
+                allowed=f"numbers of these types: {types}",
+                hint="correct `min` and `max`, `values`, or the lesson",
+            ) from error
         for one, value, result in zip(found, values.values(), results, strict=True):
             if not result.is_good():
                 raise SimulatorError(

@@ -17,7 +17,13 @@ from gymnasium import spaces
 
 from drillyard.agents.named import NamedBaseline
 from drillyard.documents.space_text import space_text
-from drillyard.errors import ConfigError, DrillyardError, SpaceMismatch
+from drillyard.errors import (
+    ConfigError,
+    DrillyardError,
+    PackagesMissing,
+    PluginError,
+    SpaceMismatch,
+)
 from drillyard.findings import Finding, passed
 from drillyard.registry import load
 from drillyard.simulators.make import reset_keys
@@ -78,10 +84,10 @@ def check_baselines(spec: ExperimentSpec, env: Env) -> list[Finding]:
         env: One copy of its simulator.
 
     Raises:
-        PluginError: The name is unknown.
+        PackagesMissing: A baseline needs packages that are not installed.
         SpaceMismatch: It cannot act in this simulator.
-        ConfigError: A baseline raises or returns no action of this simulator, or the lesson has
-            an unknown key.
+        ConfigError: The name of a baseline is unknown, it raises or returns no action of this
+            simulator, or the lesson has an unknown key.
     """
     if spec.evaluate.lesson is not None:
         validate_lesson(spec.evaluate.lesson, reset_keys(env), "evaluate.lesson")
@@ -97,6 +103,10 @@ def _try_once(name: str, env: Env, field: str) -> None:
     space = env.action_space
     try:
         baseline = make_baseline(name, env)
+    except PluginError as error:
+        if isinstance(error, PackagesMissing):
+            raise
+        raise ConfigError(error.message, field=field, value=name, hint=error.hint) from error
     except DrillyardError:
         raise
     except Exception as error:

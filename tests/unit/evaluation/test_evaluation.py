@@ -366,6 +366,7 @@ class NoEnvironment:
         ("TwoNumbers", r"act\(\) returned 2 numbers instead of 1"),
         ("NotANumber", "not finite"),
         ("Misspelt", r"raised at the first observation.*gain.*test_evaluation\.py:\d+"),
+        ("Unknown", r"has no 'Unknown'"),
         ("NoEnvironment", r"cannot be created.*takes 1 positional argument"),
     ],
 )

@@ -25,6 +25,15 @@ def test_the_shipped_tanks_are_made_of_the_sources_that_can_be_read():
     }
 
 
+@pytest.mark.parametrize(
+    "file",
+    [file for file in sorted(EXPERIMENTS.glob("*/*.yaml")) if file.parent.name != "parameters"],
+    ids=lambda file: file.stem,
+)
+def test_each_example_in_a_folder_can_be_read(file):
+    assert load(file).spec.simulator is not None
+
+
 def returned(policy, env, options):
     env.reset(seed=1, options=options)
     policy.reset(1, options)

@@ -13,7 +13,8 @@ from drillyard.agents.base import load_policy
 from drillyard.agents.trained import trained
 from drillyard.errors import RunFailed
 from drillyard.mailbox.records import Phase
-from drillyard.policies.export import CHECKED, TOLERANCE, export
+from drillyard.policies.compared import CHECKED
+from drillyard.policies.export import TOLERANCE, export
 from drillyard.runs import checkpoints
 from drillyard.testing.learner_suite import LearnerSuite
 from drillyard.workloads.rl import RlWorkload

@@ -12,6 +12,7 @@ from drillyard.driver.lease_supervisor import limit_reached
 from drillyard.errors import ControlPlaneError, UserError
 from drillyard.leases.reaper import reap
 from drillyard.leases.release import release_confirmed
+from drillyard_backends.azure import known_clusters
 from drillyard_backends.azure.backend import AzureBackend
 from drillyard_backends.azure.login import credential
 from drillyard_backends.azure.rest import CONNECT_S, READ_S
@@ -39,7 +40,9 @@ def test_a_cluster_that_goes_before_a_job_comes_is_gone_and_nobody_s_mistake(azu
 
 
 @pytest.mark.parametrize("seen", [True, False], ids=["read before", "read now"])
-def test_a_job_for_a_cluster_that_is_being_deleted_waits_until_it_is_gone(azure, backend, seen):
+def test_a_job_for_a_cluster_that_is_being_deleted_waits_until_it_is_gone(
+    azure, backend, seen, monkeypatch
+):
     """An admin deletes it during a run, which takes minutes; it is no mistake of the user's."""
     lease = rented(backend, order_of(backend))
     azure.physics(create_s=1000.0)
@@ -47,8 +50,10 @@ def test_a_job_for_a_cluster_that_is_being_deleted_waits_until_it_is_gone(azure,
         if not seen:
             backend._clusters.forget()
         backend._service.delete_compute(lease.lease_id)
-        with pytest.raises(ControlPlaneError, match="is being deleted"):
-            backend.launch(lease, "t0001-s1.train")
+        with monkeypatch.context() as slow_machine:
+            slow_machine.setattr(known_clusters, "FRESH_S", 600.0)
+            with pytest.raises(ControlPlaneError, match="is being deleted"):
+                backend.launch(lease, "t0001-s1.train")
         assert backend.probe(lease) is Liveness.UNKNOWN
         sent = [e["status"] for e in azure.log(f"PUT .*jobs/{lease.lease_id}")]
         assert sent == ([400] if seen else [])

@@ -122,13 +122,13 @@ class _Program:
             self._names["masks"] = "masks"
             yield f"for (i = 0; i < {self._masks}; i++) masks[i] = possible[i] ? 1.0f : 0.0f;"
         for operation in graph.operations:
-            for output in filter(None, operation.outputs):
-                sources = graph.sources(operation, output)
+            outputs = {o: graph.sources(operation, o) for o in operation.outputs if o}
+            for output, sources in outputs.items():
                 if sources is None:
                     yield self._declared(output)
                 else:
                     yield from self._moved(output, sources)
-            if graph.sources(operation, operation.outputs[0]) is None:
+            if None in outputs.values():
                 yield statement(graph, operation, self._name)
         for part, output in zip(("hidden", "cell"), graph.outputs[1:], strict=False):
             yield f"memcpy(memory->{part}, {self._name(output)}, sizeof memory->{part});"

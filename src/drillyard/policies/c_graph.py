@@ -56,13 +56,11 @@ class Graph:
         values: Tensor -> an array of its shape and type; of a constant, its value.
         constants: Tensors that are the same for every observation.
         operations: What is to be computed, in order.
-        inputs: What changes, in order.
         outputs: The action, then the memory.
     """
 
     def __init__(self, model: bytes) -> None:
         proto = onnx.load_from_string(model)
-        self.inputs = [i.name for i in proto.graph.input if i.name != NOISE]
         self.outputs = [o.name for o in proto.graph.output]
         self._opsets = list(proto.opset_import)
         self.values = _values(proto)

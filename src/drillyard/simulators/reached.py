@@ -18,9 +18,7 @@ from drillyard.errors import RunFailed, SimulatorError
 from drillyard.simulators.channels import Channel
 from drillyard.simulators.external import External
 from drillyard.simulators.external_process import Answer, ConnectionLost, ExternalProcess
-from drillyard.simulators.fmu.description import must_be_same_unit
-from drillyard.simulators.fmu.fmu import end_condition
-from drillyard.simulators.fmu.wiring import must_be_inside
+from drillyard.simulators.points import end_condition, must_be_inside, must_be_same_unit
 from drillyard.simulators.types import Options, States
 from drillyard.spec.agent import Act, AgentSpec, Observed
 from drillyard.system.watchdog import keep_alive

@@ -10,7 +10,7 @@ from drillyard.errors import RunFailed, SimulatorError
 from drillyard.simulators.energyplus import building_model as models
 from drillyard.simulators.energyplus.points import points
 from drillyard.simulators.energyplus.simulation import EngineFailed, Simulation, UnknownPoint
-from drillyard.simulators.fmu.description import must_be_same_unit
+from drillyard.simulators.points import must_be_same_unit
 from drillyard.simulators.types import Options, States
 from drillyard.spec.agent import AgentSpec
 from drillyard.system.watchdog import keep_alive

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from drillyard.errors import SimulatorError
 from drillyard.simulators.fmu.archive import check, leaves, refused
 from drillyard.simulators.own_files import find
 
@@ -152,20 +151,6 @@ def read_model(name: str, *, validate: bool = True) -> Model:
         _number(default, "stepSize"),
         fmi,
     )
-
-
-def must_be_same_unit(what: str, units: dict[str, str], field: str) -> None:
-    """Refuses units that contradict; "" and "1" contradict nothing."""
-    given = {where: unit for where, unit in units.items() if unit not in ("", "1")}
-    if len(set(given.values())) > 1:
-        (one, unit), (other, another) = list(given.items())[:2]
-        raise SimulatorError(
-            f"{what} has two units: {unit} {one}, {another} {other}",
-            field=field,
-            value=another,
-            allowed=unit,
-            hint=f"write the value and its range in {unit}, and `unit: {unit}`",
-        )
 
 
 def _files(fmi: Any) -> Iterator[str]:

@@ -9,15 +9,15 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from drillyard.documents.json_types import Json
-from drillyard.errors import BadValue, SimulatorError
+from drillyard.errors import SimulatorError
 from drillyard.simulators.fmu.description import Kind, Model, read_model
 from drillyard.simulators.fmu.isolated import IsolatedPlant
 from drillyard.simulators.fmu.library import check_platform
 from drillyard.simulators.fmu.plant import Plant, Setting, StatefulPlant
 from drillyard.simulators.fmu.state_test import incompleteness
 from drillyard.simulators.fmu.wiring import TIME, Wiring
+from drillyard.simulators.points import end_condition
 from drillyard.spec.agent import AgentSpec
-from drillyard.spec.expressions import Expression, read_expression
 from drillyard.spec.learning import SimulatorSpec
 
 ENDING = ".fmu"
@@ -212,16 +212,4 @@ def _substeps(step_s: float, communication_s: float | None) -> int:
     return substeps
 
 
-def end_condition(text: str | None) -> Expression | None:
-    """The condition of ``ends``, read.
-
-    Raises:
-        SimulatorError: It is not a condition.
-    """
-    try:
-        return None if text is None else read_expression(text, "condition", "level > 1.9")
-    except BadValue as error:
-        raise _wrong("ends", str(error), text, allowed=error.allowed, hint=error.hint) from error
-
-
-__all__ = ["ENDING", "TIME", "Fmu", "end_condition", "fmu_class"]
+__all__ = ["ENDING", "TIME", "Fmu", "fmu_class"]

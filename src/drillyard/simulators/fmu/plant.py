@@ -12,7 +12,8 @@ from drillyard.errors import DrillyardError, RunFailed, SimulatorError
 from drillyard.simulators.fmu.description import Kind
 from drillyard.simulators.fmu.instance import Failed, Files, Instance
 from drillyard.simulators.fmu.values import Values
-from drillyard.simulators.fmu.wiring import TIME, Port, Wiring, must_be_inside
+from drillyard.simulators.fmu.wiring import TIME, Port, Wiring
+from drillyard.simulators.points import must_be_inside
 from drillyard.simulators.state import State
 from drillyard.simulators.types import Options, States
 from drillyard.spec.expressions import Expression

@@ -8,13 +8,12 @@ from functools import cached_property
 from typing import NamedTuple
 
 from drillyard.errors import SimulatorError
-from drillyard.simulators.channels import Channel
 from drillyard.simulators.fmu.description import (
     NOT_NUMBERS,
     Model,
     Variable,
-    must_be_same_unit,
 )
+from drillyard.simulators.points import must_be_inside, must_be_same_unit
 from drillyard.spec.agent import Act, AgentSpec, Observed
 
 TIME = "time"
@@ -181,20 +180,6 @@ class Wiring:
             for model, description in self.models.items()
             for name, variable in description.variables.items()
         }
-
-
-def must_be_inside(name: str, variable: Variable | Channel, value: float, field: str) -> None:
-    """Refuses a value outside the model's own range."""
-    low = -float("inf") if variable.low is None else variable.low
-    high = float("inf") if variable.high is None else variable.high
-    if not low <= value <= high:
-        raise SimulatorError(
-            f"{name} is outside the range of the model",
-            field=field,
-            value=value,
-            allowed=f"{low:g} to {high:g}" + (f" {variable.unit}" if variable.unit else ""),
-            hint="correct the value; ranges are in the unit of the model",
-        )
 
 
 def _is_input(variable: Variable) -> bool:

@@ -21,7 +21,7 @@ class Ranged(Protocol):
 
     @property
     def unit(self) -> str:
-        """Of both."""
+        """The unit of both."""
 
 
 def must_be_same_unit(what: str, units: dict[str, str], field: str) -> None:
